@@ -1,0 +1,1 @@
+"""Kafka, Faust and the process around the pure pipeline."""

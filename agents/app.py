@@ -1,0 +1,272 @@
+"""The Faust application: who consumes what, and what happens when partitions come and go.
+
+Faust gives membership, assignment, fetching, commits and the changelog's recovery. What decides is elsewhere:
+`agents.rooms` (engines and snapshots), `agents.bridge` (signatures), `agents.clock` (time), `agents.intake` (no hole,
+no repeat). Any error in them ends the worker: going on after a lost record would be worse than a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from agents.bridge import JUDGES, Bridge
+from agents.clock import Clock
+from agents.config import broker_of, control_key_of, privacy_key_of
+from agents.errors import ProgramError
+from agents.intake import Cursor
+from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster, changelog_of
+from agents.logs import facts
+from agents.rooms import Records, Rooms
+from agents.sender import Confirmation, Headers
+from agents.transport import (
+    EMBEDDED_FETCH_WAIT_MS,
+    FETCH_WAIT_MS,
+    Chunk,
+    ChunkConsumer,
+    ChunkTransport,
+    PatientAssignor,
+    SnapshotTable,
+    pack,
+)
+from pipeline import Engine
+from pipeline.engine import ENGINE_VERSION
+from schemas.settings import Settings
+from schemas.topics import ROOM_EVENTS
+
+log = logging.getLogger(__name__)
+
+TABLE: Final = "rooms"
+QUEUED_CHUNKS: Final = 16
+"""Chunks waiting for one agent before fetching pauses: at most a few MiB a partition."""
+HANDOVER_S: Final = 0.5
+"""Share of the rebalance timeout spent on last snapshots; what is not saved by then is worked out again elsewhere."""
+
+
+def make_app(settings: Settings, cluster: Cluster) -> faust.App:
+    """Return a Faust application without agents, set up for this deployment and broker."""
+    kafka, worker = settings.kafka, settings.worker
+    app = faust.App(
+        kafka.app_id,
+        broker=broker_of(settings).replace(",", ";kafka://"),
+        store="memory://",
+        datadir=worker.data_dir,
+        autodiscover=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_partitions=cluster.n_partitions,
+        topic_replication_factor=kafka.replication_factor,
+        topic_allow_declare=False,  # `provision` makes topics; an embedded broker makes them by itself
+        topic_disable_leader=True,
+        stream_wait_empty=False,  # the rooms' own snapshots say what is done
+        broker_client_id="roompulse",
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_heartbeat_interval=kafka.heartbeat_interval_s,
+        broker_rebalance_timeout=kafka.rebalance_timeout_s,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        producer_max_request_size=MAX_SNAPSHOT_BYTES,
+        web_enabled=worker.web_port != 0,
+        web_bind="127.0.0.1",
+        web_port=worker.web_port or 6066,
+        # Members are told apart by their addresses, also where no page is served.
+        canonical_url=URL(f"http://{socket.gethostname()}-{os.getpid()}"),
+        worker_redirect_stdouts=False,
+        PartitionAssignor=PatientAssignor if cluster.embedded else "faust.assignor:PartitionAssignor",
+    )
+    transport = ChunkTransport(app.conf.broker_consumer or app.conf.broker, app)
+    transport.fetch_wait_ms = EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS
+    app.transport = transport
+    return app
+
+
+class Worker:
+    """One worker process: the application with its agents, and what they share."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self.app = make_app(settings, cluster)
+        self._settings, self._n_partitions = settings, cluster.n_partitions
+        control_key = control_key_of(settings)
+        privacy_key_of(settings)  # without it ids could not become tokens: better not to start
+        # The log alone says what policy decides: an engine begins with the defaults, live as in a replay.
+        own = Settings(privacy_key=settings.privacy_key, control_key=settings.control_key)
+        self.rooms = Rooms(
+            lambda partition: Engine(own, partition=partition),
+            send=self.send,
+            snapshots=self,
+            acknowledge=lambda partition, offset: self._consumer.acknowledge(TP(ROOM_EVENTS, partition), offset),
+            snapshot_interval_s=settings.worker.snapshot_interval_s,
+        )
+        self.bridge = Bridge(self.send, control_key, self._n_partitions)
+        self.clock = Clock(
+            self.send,
+            lambda: self.rooms.partitions,
+            policy=settings.policy,
+            versions={"engine": ENGINE_VERSION, "policy": settings.policy.version()},
+            control_key=control_key,
+            ticks=settings.worker.clock,
+        )
+        self.table = SnapshotTable(
+            self.app, name=TABLE, key_type=bytes, value_type=bytes, partitions=self._n_partitions
+        )
+        self.app.tables.add(self.table)
+        if self.table.changelog_topic_name != changelog_of(settings):
+            msg = f"changelog must be named {changelog_of(settings)}, got {self.table.changelog_topic_name}"
+            raise ProgramError(msg)
+        self._cursors: dict[TP, Cursor] = {}
+        self._attach()
+
+    @property
+    def _consumer(self) -> ChunkConsumer:
+        consumer = self.app.consumer
+        if not isinstance(consumer, ChunkConsumer):
+            msg = f"transport must be ours, got {type(consumer).__name__}"
+            raise TypeError(msg)
+        return consumer
+
+    # -- to Kafka ---------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int,
+        *,
+        timestamp_ms: int | None = None,
+        headers: Headers | None = None,
+    ) -> Confirmation:
+        """Queue one record past Faust's topic layer, which would print its content when sending fails."""
+        # Faust takes seconds and rounds down: half a millisecond more keeps the millisecond.
+        timestamp = None if timestamp_ms is None else (timestamp_ms + 0.5) / 1_000
+        return await self.app.producer.send(topic, key, value, partition, timestamp, list(headers) if headers else None)
+
+    async def write(self, partition: int, room_id: str, offset: int, snapshot: bytes | None) -> Confirmation:
+        """Queue a room's snapshot for the changelog."""
+        value = None if snapshot is None else pack(offset, snapshot)
+        confirmation = await self.send(self.table.changelog_topic_name, room_id.encode(), value, partition)
+
+        async def kept() -> None:
+            await confirmation
+            self.table.keep(partition, room_id, value)
+
+        return kept()
+
+    # -- from Kafka -------------------------------------------------------------------------------------------
+
+    def _attach(self) -> None:
+        app = self.app
+        for topic in (ROOM_EVENTS, *JUDGES):
+            source = app.topic(
+                topic, key_type=bytes, value_type=bytes, partitions=self._n_partitions, maxsize=QUEUED_CHUNKS
+            )
+            app.agent(source, name=f"roompulse.{topic}")(self._agent)
+        handlers: tuple[tuple[Any, Any], ...] = (
+            (app.on_partitions_revoked, self._on_revoked),
+            (app.on_rebalance_complete, self._on_recovered),
+            (app.on_before_shutdown, self._on_shutdown),
+        )
+        for signal, handler in handlers:
+            signal.connect(handler)
+        app.task(self._save_in_turn)
+        app.task(self._run_clock)
+
+    async def _agent(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            try:
+                await self._take(event.message)
+            except Exception as error:
+                await self._fail(error)
+                return
+
+    async def _take(self, chunk: Chunk) -> None:
+        cursor = self._cursors.get(chunk.tp)
+        if cursor is None or chunk.generation_id != self.app.consumer_generation_id:
+            return  # of a former assignment: its records come again, here or elsewhere
+        wanted = cursor.next
+        verdict = cursor.judge(chunk.records[0].offset, chunk.records[-1].offset, time.monotonic())
+        if verdict == "read_again":
+            log.info("records read again", extra=facts(topic=chunk.topic, partition=chunk.partition, offset=wanted))
+            await self.app.consumer.seek_wait({chunk.tp: wanted})
+        if verdict != "take":
+            return
+        records = [record for record in chunk.records if record.offset >= wanted]
+        if chunk.topic == ROOM_EVENTS:
+            await self.rooms.apply(chunk.partition, _as_engine_records(records))
+        else:
+            await self.bridge.carry(chunk.topic, chunk.partition, records)
+            if self._cursors.get(chunk.tp) is cursor:
+                self._consumer.acknowledge(chunk.tp, records[-1].offset)
+
+    async def _fail(self, error: Exception) -> None:
+        log.error("worker fails", exc_info=error)
+        await self.app.crash(error)
+
+    # -- partitions come and go -------------------------------------------------------------------------------
+
+    async def _on_recovered(self, *_args: Any, **_kwargs: Any) -> None:
+        """Start with the partitions of this assignment, from the changelog that was just read."""
+        assigned = [tp for tp in self.app.consumer.assignment() if tp.topic in (ROOM_EVENTS, *JUDGES)]
+        positions = await self._consumer.positions(assigned) if assigned else {}
+        lost = self.table.missing(self.app.tables.recovery.active_highwaters)  # type: ignore[attr-defined]  # not in TableManagerT
+        if lost:
+            msg = f"changelog must be read to its end before work begins, got a gap in partitions {lost}: start again"
+            raise ProgramError(msg)
+        for tp, (next_offset, end) in positions.items():
+            newest = self.table.newest(tp.partition) if tp.topic == ROOM_EVENTS else -1
+            if max(next_offset, newest + 1) > end:
+                msg = (
+                    f"{tp.topic} partition {tp.partition} must reach offset {max(next_offset, newest + 1)}, got {end}: "
+                    "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
+                )
+                raise ProgramError(msg)
+        partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
+        self.rooms.begin({partition: self.table.snapshots(partition) for partition in partitions})
+        self.clock.assigned(partitions)
+        self._cursors = {tp: Cursor(next_offset) for tp, (next_offset, _) in positions.items()}
+        log.info("ready", extra=facts(partitions=partitions, generation=self.app.consumer_generation_id))
+
+    async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
+        await self._hand_over(self._settings.kafka.rebalance_timeout_s * HANDOVER_S)
+
+    async def _on_shutdown(self, *_args: Any, **_kwargs: Any) -> None:
+        await self._hand_over(self._settings.kafka.rebalance_timeout_s)
+
+    async def _hand_over(self, timeout_s: float) -> None:
+        """Save what can be saved in time, then let go of everything."""
+        self._cursors = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.rooms.save_all()
+                await self.app.consumer.commit()
+        except Exception as error:  # nothing is lost: a successor works it out again from the last snapshots
+            log.warning("last snapshots not written", extra=facts(error=type(error).__name__))
+        finally:
+            self.rooms.forget()
+
+    # -- as time goes by --------------------------------------------------------------------------------------
+
+    async def _save_in_turn(self) -> None:
+        while not self.app.should_stop:
+            try:
+                pause_s = await self.rooms.save_due()
+            except Exception as error:
+                await self._fail(error)
+                return
+            await self.app.sleep(max(pause_s, 0.01))
+
+    async def _run_clock(self) -> None:
+        await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
+
+
+def _as_engine_records(records: Iterable[Any]) -> Records:
+    return [(record.offset, record.timestamp, record.value or b"", record.key) for record in records]

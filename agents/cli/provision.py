@@ -1,0 +1,1 @@
+"""`roompulse provision`: make the topics."""

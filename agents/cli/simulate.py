@@ -1,0 +1,246 @@
+"""`roompulse simulate`: rooms with known truth, into a file or into Kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, NamedTuple
+
+import orjson
+import typer
+
+from agents.config import load_settings
+from agents.errors import ProgramError, UsageError
+from agents.words import pick
+from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, Arrival, Parameters, UnknownScenarioError, World, play
+from schemas.base import MAX_INTEGER, Lang
+from schemas.topics import ROOM_EVENTS
+
+STDOUT: Final = "-"
+MINUTE_MS: Final = 60_000
+LATEST_START_TS: Final = 253_370_764_800_000
+"""The year 9999: `stat_date` has four digits for it."""
+CONNECT_MS: Final = 10_000
+FLUSH_S: Final = 60
+PROGRESS_EVERY_S: Final = 0.5
+
+
+class Sent(NamedTuple):
+    """What left the program."""
+
+    n_events: int
+    n_bytes: int
+
+
+def run(
+    *,
+    scenario: Annotated[str, typer.Option(help="Which troubles happen; see --list.")] = "mixed",
+    rooms: Annotated[int, typer.Option(min=1, max=10_000, help="How many rooms.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0.1, max=10_080, help="How long they are watched.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="The same seed gives the same bytes.")] = 1,
+    out: Annotated[str, typer.Option(help="File of JSON lines (.gz packs it); - is standard output.")] = STDOUT,
+    broker: Annotated[str | None, typer.Option(help="kafka://host:port[,host:port]: send to room.events.")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="With --broker: events a second at most; without it each event is sent in its own time."),
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="File for what was injected, one JSON object a line.")] = None,
+    start_ts: Annotated[
+        int | None,
+        typer.Option(min=0, max=LATEST_START_TS, help="First moment, ms; default a constant, with --broker now."),
+    ] = None,
+    trouble_at_s: Annotated[float, typer.Option(min=0, max=604_800, help="When troubles begin.")] = 600.0,
+    trouble_s: Annotated[float, typer.Option(min=1, max=604_800, help="How long they last.")] = 300.0,
+    size: Annotated[float, typer.Option(min=0.1, max=1_000, help="Traffic of a room; 1 is 3 events/s.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Summary on standard output as JSON.")] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="Print the scenarios and stop.")] = False,
+) -> None:
+    """Simulate rooms with known truth: what was injected, when, where, how much."""
+    lang = load_settings().lang
+    if list_them:
+        for one in SCENARIOS.values():
+            typer.echo(f"{one.name:13} {pick(lang, one.en, one.zh)}")
+        return
+    _check(out, broker, rate, as_json=as_json)
+    if start_ts is None:
+        start_ts = DEFAULT_START_TS if broker is None else _now_ms()
+        if rate is not None:
+            # Ahead of the broker's clock they would be refused: what is sent faster than life has already happened.
+            start_ts -= round(minutes * MINUTE_MS)
+    try:
+        world = World(
+            scenario,
+            rooms,
+            seed,
+            start_ts,
+            trouble_at_ms=start_ts + round(trouble_at_s * 1_000),
+            trouble_for_ms=round(trouble_s * 1_000),
+            parameters=Parameters(size=size),
+        )
+    except UnknownScenarioError as error:
+        raise UsageError(str(error)) from None
+    arrivals = _watched(play(world, minutes), start_ts, round(minutes * MINUTE_MS), lang)
+    sent = _write(arrivals, out) if broker is None else _send(arrivals, broker, rate)
+    if truth is not None:
+        _write_truth(world, truth)
+    summary = {
+        "scenario": scenario,
+        "seed": seed,
+        "start_ts": start_ts,
+        "minutes": minutes,
+        "n_rooms": rooms,
+        **sent._asdict(),
+        "n_troubles": len(world.truth()),
+        "rooms": {room_id: books.as_dict() for room_id, books in world.books().items()},
+    }
+    if as_json:
+        typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+    elif broker is not None or out != STDOUT:
+        typer.echo(_words(summary, lang))
+
+
+def _check(out: str, broker: str | None, rate: float | None, *, as_json: bool) -> None:
+    """Refuse what contradicts itself."""
+    if broker is not None and out != STDOUT:
+        msg = f"--out and --broker must not both be given, got --out {out} and --broker {broker}"
+        raise UsageError(msg)
+    if rate is not None and broker is None:
+        msg = f"--rate must come with --broker, got --rate {rate:g} alone"
+        raise UsageError(msg)
+    if rate is not None and not rate > 0:
+        msg = f"--rate must be above 0 events a second, got {rate:g}"
+        raise UsageError(msg)
+    if as_json and broker is None and out == STDOUT:
+        msg = "--json must come with --out FILE or --broker URL, got events on standard output too"
+        raise UsageError(msg)
+
+
+def _write(arrivals: Iterable[Arrival], out: str) -> Sent:
+    """Write one message value a line."""
+    n_events = n_bytes = 0
+    try:
+        with _opened(out) as file:
+            for _, _, event in arrivals:
+                n_events += 1
+                n_bytes += file.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        msg = f"--out must be a file that can be written, got {out}: {error.strerror or error}"
+        raise ProgramError(msg) from None
+    return Sent(n_events, n_bytes)
+
+
+@contextlib.contextmanager
+def _opened(out: str) -> Iterator[BinaryIO]:
+    """Open the output; a packed file carries neither name nor time, so that the same seed gives the same bytes."""
+    if out == STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with Path(out).open("wb") as file:
+        if not out.endswith(".gz"):
+            yield file
+            return
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+            yield packed  # type: ignore[misc]  # a GzipFile writes bytes; it is no BinaryIO by name
+
+
+def _write_truth(world: World, path: Path) -> None:
+    lines = [orjson.dumps(trouble.as_dict(), option=orjson.OPT_APPEND_NEWLINE) for trouble in world.truth()]
+    try:
+        path.write_bytes(b"".join(lines))
+    except OSError as error:
+        msg = f"--truth must be a file that can be written, got {path}: {error.strerror or error}"
+        raise ProgramError(msg) from None
+
+
+def _send(arrivals: Iterable[Arrival], broker: str, rate: float | None) -> Sent:
+    """Send to `room.events`, stamped with the moment of arrival; the default partitioner is Kafka's murmur2."""
+    from kafka import KafkaProducer  # noqa: PLC0415 - a third of a second that a file does not need
+    from kafka.errors import KafkaError  # noqa: PLC0415
+
+    hosts = load_settings(overrides={"broker": broker}).broker or ""
+    failures: list[BaseException] = []
+    n_events = n_bytes = 0
+    pace = _pace(rate)
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=hosts.removeprefix("kafka://").split(","),
+            acks="all",
+            linger_ms=20,
+            max_block_ms=CONNECT_MS,
+            api_version_auto_timeout_ms=CONNECT_MS,
+        )
+    except KafkaError as error:
+        msg = f"--broker must answer within {CONNECT_MS // 1_000} s, got {error} from {broker}: is Kafka running there?"
+        raise ProgramError(msg) from None
+    try:
+        for arrival_ts, room_id, event in arrivals:
+            pace(n_events, arrival_ts)
+            value = orjson.dumps(event)
+            future = producer.send(ROOM_EVENTS, key=room_id.encode(), value=value, timestamp_ms=arrival_ts)
+            future.add_errback(failures.append)
+            n_events += 1
+            n_bytes += len(value)
+            if failures:
+                break
+        producer.flush(timeout=FLUSH_S)
+    except KafkaError as error:
+        failures.append(error)
+    finally:
+        producer.close(timeout=0)
+    if failures:
+        msg = f"--broker must take every event, got {failures[0]} from {broker} after about {n_events} events"
+        raise ProgramError(msg)
+    return Sent(n_events, n_bytes)
+
+
+def _pace(rate: float | None) -> Callable[[int, int], None]:
+    """Return what waits until it is time for event number n, which arrives at a moment of its own."""
+    started_s = time.monotonic()
+
+    def bounded(n_before: int, _: int) -> None:
+        wait_s = started_s + n_before / (rate or 1.0) - time.monotonic()
+        if wait_s > 0.005:  # shorter sleeps would cost more than they space out
+            time.sleep(wait_s)
+
+    def live(_: int, arrival_ts: int) -> None:
+        wait_ms = arrival_ts - _now_ms()
+        if wait_ms > 5:
+            time.sleep(wait_ms / 1_000)
+
+    return live if rate is None else bounded
+
+
+def _watched(arrivals: Iterator[Arrival], start_ts: int, length_ms: int, lang: Lang) -> Iterator[Arrival]:
+    """Pass everything on; tell a person at a terminal how far it is."""
+    if not sys.stderr.isatty():
+        yield from arrivals
+        return
+    told_s = time.monotonic()
+    for number, arrival in enumerate(arrivals, start=1):
+        yield arrival
+        if number % 1_000 == 0 and time.monotonic() - told_s > PROGRESS_EVERY_S:
+            told_s = time.monotonic()
+            share = min(1.0, (arrival[0] - start_ts) / length_ms)
+            line = pick(lang, f"{share:4.0%}, {number:,} events", f"{share:4.0%}，{number:,} 条事件")
+            typer.echo(f"\r{line} ", nl=False, err=True)
+    typer.echo("\r\033[K", nl=False, err=True)
+
+
+def _words(summary: dict[str, Any], lang: Lang) -> str:
+    n_events, n_rooms, n_troubles = summary["n_events"], summary["n_rooms"], summary["n_troubles"]
+    return pick(
+        lang,
+        f"{n_events:,} events of {n_rooms} rooms in {summary['minutes']:g} minutes, {n_troubles} troubles",
+        f"{n_rooms} 个直播间 {summary['minutes']:g} 分钟，共 {n_events:,} 条事件，{n_troubles} 起异常",
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

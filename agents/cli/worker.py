@@ -1,0 +1,49 @@
+"""`roompulse worker`: one Faust worker against the broker of the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agents import logs
+from agents.config import broker_of, control_key_of, load_settings, privacy_key_of
+from agents.errors import ProgramError
+
+if TYPE_CHECKING:
+    import faust
+
+
+def run(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings (else ROOMPULSE_CONFIG).")] = None,
+) -> None:
+    """Run one worker: signals, anomalies and bid commands of its share of the rooms, until it is told to stop."""
+    settings = load_settings(config)
+    broker_of(settings)
+    control_key_of(settings)
+    privacy_key_of(settings)
+    logs.configure(settings.worker)
+    # Imported here: a mistake in the settings is told before Faust is loaded.
+    from agents import kafka  # noqa: PLC0415
+    from agents.app import Worker  # noqa: PLC0415
+
+    cluster = kafka.ready(settings)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    serve(Worker(settings, cluster).app, loop)
+
+
+def serve(app: faust.App, loop: asyncio.AbstractEventLoop) -> None:
+    """Run until SIGTERM, Ctrl-C or an error; raise ProgramError for the last."""
+    from faust.worker import Worker as FaustWorker  # noqa: PLC0415
+
+    runner = FaustWorker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+    runner.spinner = None  # it writes escape sequences, on a terminal or not
+    try:
+        runner.execute_from_commandline()
+    except SystemExit as stop:
+        if stop.code:
+            msg = f"worker must run until it is stopped, got {app.crash_reason!r}"
+            raise ProgramError(msg) from None

@@ -1,0 +1,257 @@
+"""A visit to a room: what is strange, how bad, since when, and what to tell."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from pipeline.buckets import Tally
+from pipeline.context import Context
+from pipeline.detect import WATCHED, Judgement, RobustDeviation, Watched
+from pipeline.ids import derived
+from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
+from pipeline.room import RoomState
+from schemas.anomalies import Anomaly, Cause, Contributor
+from schemas.base import Severity
+
+SLICED_BY: Final = {"ivt_ratio": "n_suspect", "negative_ratio": "n_negative", "cpc_minor": "spend_minor"}
+"""Counter whose share by channel tells where a metric's deviation comes from."""
+CERTAIN: Final = 0.95
+"""Confidence of a cause that the platform or the clock states outright."""
+
+
+def feed_states(room: RoomState, now_ms: int, ctx: Context) -> bool:
+    """Bring the feeds' states up to date; tell whether one changed."""
+    states = {name: feed.state(name, now_ms, ctx.policy.feeds) for name, feed in sorted(room.feeds.items())}
+    known = {name: str(state) for name, state in states.items() if state is not None}
+    changed = known != room.feed_states
+    room.feed_states = known
+    return changed
+
+
+def is_stale(room: RoomState, feed: str) -> bool:
+    """Tell whether a feed is late or dead: what rests on it means nothing then."""
+    return room.feed_states.get(feed) in ("late", "dead")
+
+
+class Judge:
+    """One visit: looks at every watched metric, feed and plan of a room and gathers the messages."""
+
+    def __init__(self, room: RoomState, now_ms: int, ctx: Context) -> None:
+        self.room, self.now_ms, self.ctx = room, now_ms, ctx
+        self.minute = room.windows.get(60_000)
+        self.five = room.windows.get(300_000)
+        self.messages: list[Anomaly] = []
+        self.has_opened = False
+
+    def run(self) -> None:
+        """Judge everything once; messages are in `messages` afterwards."""
+        if not self.room.session.is_active:
+            for key in sorted(self.room.incidents):
+                self._resolve(key, "session_ended")
+            return
+        for watched in WATCHED:
+            self._watch(watched)
+        self._feeds()
+        self._plans()
+        self._escalate()
+
+    # -- what is looked at ------------------------------------------------------------------------------------
+
+    def _watch(self, watched: Watched) -> None:
+        if any(is_stale(self.room, feed) for feed in watched.needs):
+            return
+        tally = self.minute if watched.window_s == 60 else self.five
+        value = watched.value(tally, self.ctx.policy)
+        if value is None:
+            return
+        settings, room = self.ctx.policy.detect, self.room
+        detector = room.detectors.get(watched.metric)
+        if detector is None:
+            detector = room.detectors[watched.metric] = RobustDeviation(watched.floor, watched.floor_ratio)
+        judgement = detector.update(value, self.now_ms, settings)
+        if judgement is None:
+            return
+        incident = room.incidents.get(watched.metric)
+        if incident is None:
+            if abs(judgement.z) < settings.open_z:
+                return  # nothing to remember about a calm metric
+            incident = room.incidents[watched.metric] = Incident()
+        change = incident.look(judgement, watched, settings)
+        if change == "open":
+            detector.exclude(self.now_ms - settings.lag_ms)
+            self._open(watched.metric, self._trouble(watched, judgement))
+        elif change == "clear" and incident.may_resolve(self.now_ms, settings):
+            self._resolve(watched.metric, "calm")
+        elif incident.is_open:
+            self._update(watched.metric, self._trouble(watched, judgement))
+
+    def _feeds(self) -> None:
+        for name, state in self.room.feed_states.items():
+            key = f"feed:{name}"
+            if state == "dead":
+                freshness = self.room.feeds[name].freshness_ms(self.now_ms) or 0
+                self._stated(key, "tracking", freshness / 1_000, {"feed": name, "freshness_s": freshness // 1_000})
+            elif state in ("live", "quiet"):
+                self._resolve(key, "feed_back")
+
+    def _plans(self) -> None:
+        for plan_id, plan in sorted(self.room.plans.items()):
+            key = f"plan:{plan_id}"
+            if plan.status in ("budget_out", "balance_out"):
+                self._stated(key, "delivery_stopped", 1.0, {"plan_id": plan_id, "status": plan.status})
+            elif plan.status is not None:
+                self._resolve(key, "delivery_back")
+
+    def _stated(self, key: str, cause: Cause, observed: float, params: dict[str, Any]) -> None:
+        """Open what needs no statistics: the clock or the platform says so."""
+        incident = self.room.incidents.get(key)
+        if incident is not None and incident.is_open:
+            return
+        risk = money_at_risk_minor(self._spend_per_minute(), 1.0)
+        if incident is None:
+            self.room.incidents[key] = Incident()
+        self._open(
+            key,
+            Trouble(
+                metric="freshness_s" if cause == "tracking" else "delivery",
+                window_s=60,
+                observed=round(observed, 3),
+                expected=0.0,
+                score=0.0,
+                cause=cause,
+                cause_confidence=CERTAIN,
+                severity=self._severity(risk),
+                risk_minor=risk,
+                params=params,
+            ),
+        )
+
+    def _escalate(self) -> None:
+        settings = self.ctx.policy.incident
+        for key, incident in sorted(self.room.incidents.items()):
+            if incident.status != "open" or incident.trouble is None:
+                continue
+            ack_s = settings.ack_s.get(incident.trouble.severity)
+            if ack_s is None or incident.escalation >= 3:
+                continue
+            if self.now_ms >= incident.opened_ms + (incident.escalation + 1) * ack_s * 1_000:
+                incident.escalation += 1
+                self._tell(key, "update")
+
+    # -- what it means ----------------------------------------------------------------------------------------
+
+    def _spend_per_minute(self) -> int | None:
+        return self.five.get("spend_minor", 0) // 5 if "spend" in self.room.feeds else None
+
+    def _severity(self, risk: int | None) -> Severity:
+        return severity(risk, self.room.config.budget_minor, self.ctx.policy.incident)
+
+    def _trouble(self, watched: Watched, judgement: Judgement) -> Trouble:
+        observed, expected = judgement.observed, judgement.expected
+        if watched.metric == "cpc_minor":
+            bad_share = 1.0 - expected / observed if observed > 0 else 0.0
+        elif watched.worse == "down":
+            bad_share = 1.0 - observed / expected if expected > 0 else 0.0
+        else:
+            bad_share = observed - expected
+        risk = money_at_risk_minor(self._spend_per_minute(), bad_share)
+        evidence: dict[str, Any] = {"z": judgement.z}
+        if watched.cause == "ivt":
+            blocks = self.room.evidence.worst_blocks(3)
+            evidence["blocks"] = [{"token": f"{token:016x}", "share": share} for token, share in blocks]
+        return Trouble(
+            metric=watched.metric,
+            window_s=watched.window_s,
+            observed=observed,
+            expected=expected,
+            score=judgement.tail,
+            cause=watched.cause,
+            cause_confidence=round(min(0.9, 0.5 + abs(judgement.z) / 40), 2),
+            severity=self._severity(risk),
+            risk_minor=risk,
+            params={"observed": observed, "expected": expected, "window_s": watched.window_s},
+            evidence=evidence,
+            contributors=self._contributors(SLICED_BY.get(watched.metric)),
+        )
+
+    def _contributors(self, counter: str | None) -> list[tuple[str, str, float]]:
+        if counter is None:
+            return []
+        by_channel: Tally = {}
+        for name, windows in sorted(self.room.channels.items()):
+            n = windows.zones[0].total.get(counter, 0)
+            if n > 0:
+                by_channel[name] = n
+        total = sum(by_channel.values())
+        ranked = sorted(by_channel.items(), key=lambda item: (-item[1], item[0]))[:3]
+        return [("channel", name, round(n / total, 4)) for name, n in ranked]
+
+    # -- what is told -----------------------------------------------------------------------------------------
+
+    def _is_silenced(self, metric: str) -> bool:
+        silences = (*self.room.silences, *self.ctx.star.silences)
+        return any(until > self.now_ms and name in ("", metric) for until, name in silences)
+
+    def _open(self, key: str, trouble: Trouble) -> None:
+        room, incident = self.room, self.room.incidents[key]
+        if self._is_silenced(trouble.metric):
+            return
+        fresh = derived("anomaly", room.room_id, room.session.number, key, self.now_ms)
+        incident.open(self.now_ms, trouble, fresh, self.ctx.policy.detect)
+        if incident.anomaly_id == fresh:
+            room.n_anomalies[trouble.severity] = room.n_anomalies.get(trouble.severity, 0) + 1
+        self.has_opened = True
+        self._tell(key, "open")
+
+    def _update(self, key: str, trouble: Trouble) -> None:
+        incident = self.room.incidents[key]
+        due = self.now_ms - incident.told_ms >= self.ctx.policy.detect.update_interval_ms
+        if due or incident.worsens(trouble):
+            incident.trouble = trouble
+            self._tell(key, "acked" if incident.status == "acked" else "update")
+
+    def _resolve(self, key: str, why: str) -> None:
+        incident = self.room.incidents.get(key)
+        if incident is None or not incident.is_open:
+            return
+        incident.resolve(self.now_ms)
+        self._tell(key, "resolved", {"why": why})
+
+    def _tell(self, key: str, status: Any, params: dict[str, Any] | None = None) -> None:
+        self.messages.append(told(self.room, key, status, self.now_ms, self.ctx, params=params))
+
+
+def told(
+    room: RoomState, key: str, status: Any, now_ms: int, ctx: Context, *, params: dict[str, Any] | None = None
+) -> Anomaly:
+    """Return the message for an incident's step, and note that it was told."""
+    incident, settings = room.incidents[key], ctx.policy.incident
+    trouble = cast("Trouble", incident.trouble)
+    incident.told_ms = now_ms
+    ack_s = settings.ack_s.get(trouble.severity)
+    resolve_s = settings.resolve_s.get(trouble.severity)
+    return Anomaly.model_construct(
+        anomaly_id=incident.anomaly_id,
+        room_id=room.room_id,
+        ts=now_ms,
+        status=status,
+        severity=trouble.severity,
+        metric=trouble.metric,
+        dimension="room",
+        window_s=trouble.window_s,
+        observed=trouble.observed,
+        expected=trouble.expected,
+        score=trouble.score,
+        cause=trouble.cause,
+        cause_confidence=trouble.cause_confidence,
+        contributors=[Contributor(dimension=d, value=v, share=s) for d, v, s in trouble.contributors],
+        money_at_risk_minor=trouble.risk_minor,
+        owner=settings.owners.get(trouble.cause, "traffic"),
+        ack_due_ts=None if ack_s is None else incident.opened_ms + ack_s * 1_000,
+        resolve_due_ts=None if resolve_s is None else incident.opened_ms + resolve_s * 1_000,
+        escalation_level=incident.escalation,
+        runbook=f"{settings.runbook_url}#{trouble.cause}",
+        code=trouble.metric,
+        params={**trouble.params, **(params or {})},
+        evidence=trouble.evidence,
+    )

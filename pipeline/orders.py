@@ -1,0 +1,108 @@
+"""A room's orders: each counts once, refunds never exceed what was paid, whatever arrives first."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """A change to a room's money: `field` by `amount` at event time `ts`, on the order's own terms."""
+
+    ts: int
+    field: str
+    amount: int
+
+
+class Order(msgspec.Struct, array_like=True):
+    """What is known of one order. -1 stands for "not seen yet" in the times."""
+
+    session: int
+    created_ts: int = -1
+    paid_ts: int = -1
+    paid_minor: int = 0
+    cancelled_ts: int = -1
+    channel: str = "unknown"
+    is_attributed: bool = False
+    is_valid: bool = True
+    refunds: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    touched_ms: int = 0
+
+    def refunded(self) -> list[tuple[int, int]]:
+        """Return the refunds in force as (ts, amount): oldest first, up to what was paid.
+
+        A cancellation after the payment refunds the rest. Order of arrival does not matter.
+        """
+        if self.paid_ts < 0:
+            return []
+        left, in_force = self.paid_minor, []
+        for ts, amount in sorted(self.refunds):
+            taken = min(amount, left)
+            if taken > 0:
+                in_force.append((ts, taken))
+                left -= taken
+        if self.cancelled_ts >= self.paid_ts and left > 0:
+            in_force.append((self.cancelled_ts, left))
+        return in_force
+
+
+class Ledger(msgspec.Struct):
+    """Orders by 128-bit fingerprint; `apply` gives the effects of one more event."""
+
+    orders: dict[bytes, Order] = msgspec.field(default_factory=dict)
+
+    def get(self, fingerprint: bytes, session: int, now_ms: int) -> Order:
+        """Return the order, made on its first event."""
+        order = self.orders.get(fingerprint)
+        if order is None:
+            order = self.orders[fingerprint] = Order(session)
+        order.touched_ms = max(order.touched_ms, now_ms)
+        return order
+
+    @staticmethod
+    def create(order: Order, ts: int) -> list[Effect]:
+        """The order was placed."""
+        if order.created_ts >= 0:
+            return []
+        order.created_ts = ts
+        return [Effect(ts, "n_orders_created", 1)]
+
+    @staticmethod
+    def pay(order: Order, ts: int, amount_minor: int) -> list[Effect]:
+        """The order was paid; a second payment, or one after it was called off, has no effect."""
+        if order.paid_ts >= 0 or 0 <= order.cancelled_ts < ts:
+            return []
+        order.paid_ts, order.paid_minor = ts, amount_minor
+        paid = [Effect(ts, "n_orders_paid", 1), Effect(ts, "gmv_minor", amount_minor)]
+        return paid + _difference([], order.refunded())
+
+    @staticmethod
+    def refund(order: Order, ts: int, amount_minor: int) -> list[Effect]:
+        """Money went back; it counts once the payment is known, up to that."""
+        before = order.refunded()
+        order.refunds.append((ts, amount_minor))
+        return _difference(before, order.refunded())
+
+    @staticmethod
+    def cancel(order: Order, ts: int) -> list[Effect]:
+        """The order was called off: what was paid goes back, or it is closed unpaid."""
+        if order.cancelled_ts >= 0:
+            return []
+        before = order.refunded()
+        order.cancelled_ts = ts
+        return _difference(before, order.refunded())
+
+    def forget(self, before_session: int, touched_before_ms: int) -> None:
+        """Let go of orders of past sessions that nothing has touched for the ledger's keeping time."""
+        gone = [f for f, o in self.orders.items() if o.session < before_session and o.touched_ms < touched_before_ms]
+        for fingerprint in gone:
+            del self.orders[fingerprint]
+
+
+def _difference(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> list[Effect]:
+    """Return what turns one list of refunds in force into the other."""
+    effects: list[Effect] = []
+    for refunds, sign in ((before, -1), (after, 1)):
+        for ts, amount in refunds:
+            effects.append(Effect(ts, "n_refunds", sign))
+            effects.append(Effect(ts, "refund_minor", sign * amount))
+    return effects

@@ -1,0 +1,172 @@
+"""The viewers: who comes, how long each stays and what each does meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from pipeline.simulate import comments
+from pipeline.simulate.dice import Dice, Weighted
+from pipeline.simulate.market import Plan
+from pipeline.simulate.parameters import CURRENCY, SECOND_MS, Channel
+from pipeline.simulate.timeline import Timeline
+
+Viewer = dict[str, Any]
+"""The fields that every record of one visit shares: channel, plan, user, device, address, segment, region."""
+REMEMBERED: Final = 400
+"""Former viewers who may come back; the oldest are forgotten."""
+
+
+class Audience:
+    """The viewers of one room, honest ones; bots bring their own (see `faults.py`)."""
+
+    def __init__(self, timeline: Timeline, click: Callable[[Viewer, Channel, int, int], None]) -> None:
+        self.enters: dict[str, int] = {}
+        """Enters so far by channel, bots included."""
+        self.n_online = 0
+        self._timeline = timeline
+        self._click = click
+        self._known: list[Viewer] = []
+        self._present: list[tuple[int, Viewer]] = []
+        self._leaves: dict[int, int] = {}
+        self._n_users = 0
+        self._n_sessions = 0
+        dice = timeline.dice
+        self._blocks = [f"10.{dice.between(0, 63)}.{dice.between(0, 255)}" for _ in range(4)]
+        self._regions = Weighted(timeline.parameters.regions)
+        self._segments = Weighted(timeline.parameters.segments)
+        self._log_median = math.log(timeline.parameters.dwell_median_s)
+
+    def second(self, ts: int) -> None:
+        """Let those go whose time is over."""
+        self.n_online -= self._leaves.pop(ts // SECOND_MS, 0)
+        if len(self._present) > 2 * self.n_online + 64:
+            self._present = [(leave_ts, viewer) for leave_ts, viewer in self._present if leave_ts > ts]
+
+    def presence(self, ts: int) -> None:
+        """Write the platform's own count of viewers."""
+        self._timeline.emit("view", "presence", ts, {"n_online": self.n_online})
+
+    def someone(self, dice: Dice, ts: int) -> Viewer | None:
+        """Return a viewer who is present at `ts`; None when nobody is."""
+        present = self._present
+        while present:
+            place = int(dice.uniform() * len(present))
+            leave_ts, viewer = present[place]
+            if leave_ts > ts:
+                return viewer
+            present[place] = present[-1]
+            present.pop()
+        return None
+
+    def enter(self, ts: int, channel: Channel, plan: Plan | None) -> None:
+        """Let one viewer come at `ts` and decide the whole stay, but for what a product click leads to."""
+        timeline = self._timeline
+        dice, parameters, emit = timeline.dice, timeline.parameters, timeline.emit
+        viewer = self._viewer(channel, plan)
+        bounces = dice.chance(channel.bounce_ratio)
+        if bounces:
+            dwell_ms = dice.between(1_000, 5_000)
+        else:
+            log_dwell = self._log_median + parameters.dwell_sigma * dice.normal()
+            dwell_s = min(parameters.dwell_max_s, math.exp(log_dwell) * channel.dwell_factor)
+            dwell_ms = max(2_000, int(dwell_s * SECOND_MS))
+        session = self.arrive(ts, dwell_ms, viewer)
+        step = parameters.view_heartbeat_s * SECOND_MS
+        for beat in range(ts + step, ts + dwell_ms, step):
+            emit("view", "view", beat, {**session, "action": "heartbeat"})
+        if bounces:
+            return
+        self._present.append((ts + dwell_ms, viewer))
+        self._pastime(ts, dwell_ms, viewer)
+        if dice.chance(channel.click_ratio):
+            moment = ts + int(dwell_ms * (0.15 + 0.8 * dice.uniform()))
+            timeline.at(moment, partial(self._click, viewer, channel, ts))
+
+    def arrive(self, ts: int, dwell_ms: int, viewer: Viewer) -> Viewer:
+        """Write a visit's enter and leave; return the fields of its `view` records."""
+        self._n_sessions += 1
+        session = {**viewer, "session_id": f"{self._timeline.prefix}-s{self._n_sessions:x}"}
+        self._timeline.emit("view", "view", ts, {**session, "action": "enter"})
+        self._timeline.emit("view", "view", ts + dwell_ms, {**session, "action": "leave", "dwell_ms": dwell_ms})
+        self._timeline.books.n_enters += 1
+        channel = viewer["channel"]
+        self.enters[channel] = self.enters.get(channel, 0) + 1
+        self.n_online += 1
+        second = (ts + dwell_ms) // SECOND_MS + 1
+        self._leaves[second] = self._leaves.get(second, 0) + 1
+        return session
+
+    def comment(self, ts: int, viewer: Viewer, text: str, *, is_danmaku: bool) -> None:
+        """Write one comment."""
+        source = "danmaku" if is_danmaku else "comment"
+        self._timeline.emit("comment", "comment", ts, {**viewer, "source": source, "text": text})
+        self._timeline.books.n_comments += 1
+
+    def new_user_id(self) -> str:
+        """Return an id nobody had before."""
+        self._n_users += 1
+        return f"u{self._timeline.room_id.removeprefix('room-')}-{self._n_users:06d}"
+
+    def _viewer(self, channel: Channel, plan: Plan | None) -> Viewer:
+        dice, parameters = self._timeline.dice, self._timeline.parameters
+        viewer: Viewer = {"channel": channel.name}
+        if plan is not None:
+            viewer["plan_id"] = plan.plan_id
+            viewer["campaign_id"] = f"{self._timeline.room_id}-campaign"
+            viewer["creative_id"] = f"{plan.plan_id}-c{dice.between(1, 3)}"
+        if self._known and dice.chance(parameters.returning_ratio):
+            known = dice.choice(self._known)
+            return viewer | known
+        user_id = self.new_user_id()
+        device_id = f"d{user_id[1:]}"
+        if self._known and dice.chance(parameters.shared_device_ratio):
+            device_id = dice.choice(self._known)["device_id"]
+        if dice.chance(parameters.carrier_ratio):
+            ip = f"{dice.choice(self._blocks)}.{dice.between(1, 254)}"
+        else:
+            ip = f"10.{dice.between(64, 255)}.{dice.between(0, 255)}.{dice.between(1, 254)}"
+        person: Viewer = {
+            "user_id": user_id,
+            "device_id": device_id,
+            "ip": ip,
+            "segment": self._segments.draw(dice),
+            "region": self._regions.draw(dice),
+        }
+        if len(self._known) < REMEMBERED:
+            self._known.append(person)
+        else:
+            self._known[self._n_users % REMEMBERED] = person
+        return viewer | person
+
+    def _pastime(self, ts: int, dwell_ms: int, viewer: Viewer) -> None:
+        """Write likes, shares, follows, comments and gifts over the stay."""
+        timeline = self._timeline
+        dice, parameters, emit = timeline.dice, timeline.parameters, timeline.emit
+
+        def moment() -> int:
+            return ts + 1_000 + int((dwell_ms - 1_000) * dice.uniform())
+
+        if dice.chance(parameters.like_ratio):
+            for _ in range(1 + dice.poisson(0.5)):
+                emit("view", "interaction", moment(), {**viewer, "action": "like"})
+        if dice.chance(parameters.follow_ratio):
+            emit("view", "interaction", moment(), {**viewer, "action": "follow"})
+        if dice.chance(parameters.share_ratio):
+            emit("view", "interaction", moment(), {**viewer, "action": "share"})
+        if dice.chance(parameters.comment_ratio):
+            while True:
+                text = comments.ordinary(dice, parameters)
+                self.comment(moment(), viewer, text, is_danmaku=dice.chance(0.8))
+                if not dice.chance(parameters.comment_more_ratio):
+                    break
+        if dice.chance(parameters.gift_ratio):
+            timeline.at(moment(), partial(self._gift, viewer))
+
+    def _gift(self, viewer: Viewer, ts: int) -> None:
+        dice = self._timeline.dice
+        amount_minor = min(500_000, int(100 * (1.0 - dice.uniform()) ** -0.9))
+        self._timeline.books.gift_minor += amount_minor
+        self._timeline.emit("order", "gift", ts, {**viewer, "amount_minor": amount_minor, "currency": CURRENCY})

@@ -1,0 +1,195 @@
+"""Every number of the simulated rooms, in one place and with its unit.
+
+They are chosen, not measured: plausible for a mid-size apparel and household room, and kept where the ratios of a
+healthy room lie in the ranges that `tests/unit/simulate/test_rooms.py` asserts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from schemas.base import FeedName
+
+DEFAULT_START_TS: Final = 1_748_779_200_000
+"""2025-06-01 12:00 UTC, 20:00 in Shanghai: a constant, so that the same seed gives the same bytes."""
+ZONE_MS: Final = 8 * 3_600_000
+"""The accounts' calendar day is China's: `stat_date` turns at 16:00 UTC."""
+CURRENCY: Final = "CNY"
+SECOND_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where viewers come from, and how they behave."""
+
+    name: str
+    enters_s: float
+    """Viewers a second in a room of size 1 at the reference bid."""
+    click_ratio: float
+    """Of the viewers who stay, the share that opens a product page."""
+    buy_ratio: float
+    """Of the product clicks, the share that ends in an order, before the explanation's factor."""
+    dwell_factor: float
+    bounce_ratio: float
+    """Share that leaves within 1-5 s: an honest bounce."""
+    is_paid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKind:
+    """One of the platform's knobs; the plan pays for one channel."""
+
+    suffix: str
+    channel: str
+    bid_kind: Literal["cost_per_action", "roi_goal"]
+    reference: float
+    """The bid (minor units an order) or the ROI goal at which the channel runs at `enters_s`."""
+    click_cost_minor: float
+    """Mean cost of a click at the reference."""
+    ctr: float
+    reporting: Literal["increment", "cumulative"]
+    edits_left: int
+    min_edit_gap_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedTiming:
+    """How late a feed's records arrive, and what its heartbeat may promise."""
+
+    lag_ms: tuple[int, int]
+    """Least and largest; skewed to the least."""
+    slack_ms: int
+    """A heartbeat at h says complete through h - slack: above the largest lag, or it would lie."""
+    expected_lag_s: int
+
+
+CHANNELS: Final = (
+    Channel("feed_ads", 0.21, 0.32, 0.185, 1.0, 0.16, is_paid=True),
+    Channel("search_ads", 0.08, 0.46, 0.210, 1.2, 0.10, is_paid=True),
+    Channel("recommend", 0.15, 0.15, 0.110, 0.8, 0.24, is_paid=False),
+    Channel("follow", 0.06, 0.34, 0.220, 1.8, 0.06, is_paid=False),
+)
+
+PLAN_KINDS: Final = (
+    PlanKind("cpa", "feed_ads", "cost_per_action", 3_600.0, 195.0, 0.042, "increment", 24, 60),
+    PlanKind("roi", "search_ads", "roi_goal", 2.4, 260.0, 0.065, "cumulative", 12, 300),
+)
+
+FEEDS: Final[dict[FeedName, FeedTiming]] = {
+    "view": FeedTiming((80, 900), 1_000, 1),
+    "comment": FeedTiming((60, 700), 1_000, 1),
+    "order": FeedTiming((300, 4_000), 5_000, 5),
+    "spend": FeedTiming((1_000, 4_000), 5_000, 20),
+    "plan": FeedTiming((200, 2_000), 3_000, 5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The rest of a room's numbers; `size` multiplies its traffic (and its budgets), nothing else."""
+
+    size: float = 1.0
+
+    # Differences between rooms: sigma of a log-normal factor of mean 1.
+    traffic_sigma: float = 0.15
+    price_sigma: float = 0.10
+    click_cost_sigma: float = 0.10
+    conversion_sigma: float = 0.08
+
+    # Session
+    target_roas: float = 2.0
+    budget_minor: int = 1_200_000
+    session_s: int = 4 * 3_600
+    stages: tuple[Literal["acquisition", "retention", "promotion"], ...] = ("acquisition", "retention", "promotion")
+
+    # Traffic: waves of the recommendation engine, an AR(1) of log traffic stepped every 10 s.
+    wave_keep: float = 0.95
+    wave_sigma: float = 0.03
+    returning_ratio: float = 0.10
+    shared_device_ratio: float = 0.03
+    carrier_ratio: float = 0.08
+    """Viewers behind one of four address blocks of mobile carriers: an honest concentration."""
+    lost_click_ratio: float = 0.07
+    """Ad clicks that are billed and never become a viewer."""
+
+    # A viewer's stay
+    dwell_median_s: float = 30.0
+    dwell_sigma: float = 1.0
+    dwell_max_s: float = 2_400.0
+    view_heartbeat_s: int = 30
+    like_ratio: float = 0.22
+    follow_ratio: float = 0.02
+    share_ratio: float = 0.012
+    comment_ratio: float = 0.24
+    comment_more_ratio: float = 0.25
+    gift_ratio: float = 0.008
+    english_ratio: float = 0.08
+    cart_ratio: float = 0.22
+    """Of the product clicks that end without an order, the share that fills the cart; with one, three times that."""
+
+    # What comments are about; the rest is chatter.
+    positive_ratio: float = 0.20
+    neutral_ratio: float = 0.16
+    negative_ratio: float = 0.07
+
+    # Products on stage
+    n_products: int = 6
+    explain_s: tuple[int, int] = (120, 240)
+    pause_s: tuple[int, int] = (15, 40)
+    burst_s: int = 45
+    """The end of an explanation, when the link goes up."""
+    burst_factor: float = 2.2
+    explain_factor: float = 0.8
+    pause_factor: float = 0.4
+
+    # Orders
+    prompt_ratio: float = 0.75
+    """Orders made within seconds of the click (direct); the others come later (indirect)."""
+    late_order_mean_s: float = 300.0
+    pay_ratio: float = 0.90
+    pay_median_s: float = 12.0
+    pay_sigma: float = 0.9
+    cancel_after_s: int = 900
+    refund_ratio: float = 0.06
+    refund_mean_s: float = 900.0
+    partial_refund_ratio: float = 0.15
+    quantity_tail: float = 2.4
+    """P(quantity > n) falls like (n + 1) to this power: heavy, with a mean."""
+    quantity_max: int = 12
+    amount_sigma: float = 0.20
+
+    # The market's answer to a bid `level` times the reference, see `market.py`.
+    volume_power: float = 1.2
+    price_power: float = 0.5
+    click_cost_spread: float = 0.25
+
+    # Reports
+    report_s: tuple[int, int] = (10, 15)
+    plan_report_s: int = 60
+    presence_s: int = 30
+    feed_heartbeat_s: int = 10
+    credit_mean_s: float = 600.0
+    """Between the platform's credits for invalid clicks."""
+    credit_ratio: float = 0.02
+
+    regions: dict[str, float] = field(
+        default_factory=lambda: {
+            "guangdong": 18.0,
+            "zhejiang": 12.0,
+            "jiangsu": 12.0,
+            "shandong": 9.0,
+            "henan": 8.0,
+            "sichuan": 8.0,
+            "hunan": 6.0,
+            "hubei": 6.0,
+            "beijing": 5.0,
+            "shanghai": 5.0,
+            "hebei": 5.0,
+            "liaoning": 3.0,
+            "shaanxi": 3.0,
+        }
+    )
+    segments: dict[str, float] = field(
+        default_factory=lambda: {"general": 55.0, "potential": 30.0, "high_value": 15.0},
+    )

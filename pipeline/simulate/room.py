@@ -1,0 +1,191 @@
+"""One simulated room: a clock of whole seconds, its viewers, its shop, its plans and its troubles."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import exp
+from typing import Any, Final
+
+from pipeline.simulate.audience import Audience
+from pipeline.simulate.dice import Dice
+from pipeline.simulate.faults import FAULTS, CostRise, Fault, FeedDead, LandingPage, Place
+from pipeline.simulate.market import Applied, Plan, Value
+from pipeline.simulate.parameters import CHANNELS, CURRENCY, FEEDS, PLAN_KINDS, SECOND_MS, Channel, Parameters
+from pipeline.simulate.shop import Shop
+from pipeline.simulate.timeline import Arrival, Timeline
+from pipeline.simulate.truth import Trouble
+from schemas.base import FeedName
+
+WAVE_S: Final = 10
+HEARTBEAT_LAG_MS: Final = (20, 80)
+
+
+class Room:
+    """The world of one room; `(seed, index)` decides it, not how many rooms there are nor how it is stepped."""
+
+    def __init__(self, index: int, seed: int, start_ts: int, parameters: Parameters) -> None:
+        self.index = index
+        self.start_ts = start_ts
+        self.parameters = parameters
+        self.room_id = f"room-{index + 1:03d}"
+        self.next_ts = start_ts
+        """The first second not lived through yet."""
+        self._seed = seed
+        self._faults: list[Fault] = []
+        self._is_over = False
+        self._wave = 0.0
+        dice = Dice(seed, index)
+        self._dice = dice
+        self.traffic = parameters.size * dice.factor(parameters.traffic_sigma)
+        """What `Channel.enters_s` is multiplied by."""
+        click_cost_factor = dice.factor(parameters.click_cost_sigma)
+        self.timeline = Timeline(self.room_id, start_ts, dice, parameters)
+        self.shop = Shop(
+            self.timeline,
+            price_factor=dice.factor(parameters.price_sigma),
+            conversion_factor=dice.factor(parameters.conversion_sigma),
+        )
+        self.audience = Audience(self.timeline, self.shop.click)
+        self.plans = {
+            kind.channel: Plan(self.timeline, kind, kind.click_cost_minor * click_cost_factor) for kind in PLAN_KINDS
+        }
+        usual_enters_s = sum(channel.enters_s * (1.0 - channel.bounce_ratio) for channel in CHANNELS) * self.traffic
+        self.usual_comments_s = usual_enters_s * parameters.comment_ratio / (1.0 - parameters.comment_more_ratio)
+        self._open()
+
+    def channel(self, name: str | None) -> Channel:
+        """Return the channel of that name."""
+        for channel in CHANNELS:
+            if channel.name == name:
+                return channel
+        msg = f"channel must be one of {', '.join(channel.name for channel in CHANNELS)}, got {name!r}"
+        raise ValueError(msg)
+
+    def plan_of(self, channel: str) -> Plan | None:
+        """Return the plan that pays for the channel's viewers; None where they come free."""
+        return self.plans.get(channel)
+
+    def inject(self, kind: str, start_ts: int, end_ts: int, size: float | None, channel: str | None) -> None:
+        """Plan a trouble; it must not begin before the first second that is still to come."""
+        if kind not in FAULTS:
+            msg = f"kind must be one of {', '.join(FAULTS)}, got {kind!r}"
+            raise ValueError(msg)
+        if not self.next_ts <= start_ts < end_ts:
+            msg = f"start_ts must be in {self.next_ts}..end_ts - 1, got {start_ts} with end_ts {end_ts}"
+            raise ValueError(msg)
+        kind_of_fault = FAULTS[kind]
+        channel = kind_of_fault.default_channel if channel is None else self.channel(channel).name
+        size = kind_of_fault.default_size if size is None else size
+        dice = Dice(self._seed, self.index, 1 + len(self._faults))
+        fault = kind_of_fault(self, dice, Place(start_ts, end_ts, size, channel))
+        self._faults.append(fault)
+        if isinstance(fault, LandingPage):
+            self.shop.losses.append(fault)
+        elif isinstance(fault, CostRise):
+            for plan in self.plans.values():
+                plan.prices.append(fault)
+        elif isinstance(fault, FeedDead):
+            self.timeline.holders.append(fault)
+
+    def apply(self, plan_id: str, action: str, value: Value) -> Applied:
+        """Turn a plan's knob from the next second on."""
+        for plan in self.plans.values():
+            if plan.plan_id == plan_id:
+                return plan.apply(self.next_ts, action, value)
+        return Applied("rejected", None, f"plan_id must be one of the room's, got {plan_id!r}")
+
+    def advance(self, to_ts: int) -> list[Arrival]:
+        """Live up to `to_ts` and return the records that arrived before it and were not returned yet."""
+        while self.next_ts < to_ts:
+            self._second()
+        return self.timeline.take(to_ts)
+
+    def truth(self) -> list[Trouble]:
+        """Return the room's troubles as far as they went."""
+        return [fault.truth() for fault in self._faults]
+
+    def _open(self) -> None:
+        timeline, parameters, dice = self.timeline, self.parameters, self._dice
+        start_ts = self.start_ts + dice.between(0, SECOND_MS - 1)
+        end_ts = self.start_ts + parameters.session_s * SECOND_MS
+        settings: dict[str, Any] = {
+            "stage": parameters.stages[self.index % len(parameters.stages)],
+            "currency": CURRENCY,
+            "target_roas": parameters.target_roas,
+            "budget_minor": round(parameters.budget_minor * parameters.size),
+            "planned_end_ts": end_ts,
+            "account_id": f"account-{self.index // 4 + 1:02d}",
+            "platform": "simulated",
+        }
+        self._head = {"account_id": settings["account_id"], "host_id": f"host-{self.index % 7 + 1}"}
+        # The first record of the room, before anything that may depend on its settings.
+        least_ms = min(timing.lag_ms[0] for timing in FEEDS.values())
+        fields = {**self._head, "action": "start", "settings": settings}
+        timeline.emit("plan", "room", start_ts, fields, arrival_ts=start_ts + least_ms // 2)
+        timeline.at(start_ts, self.shop.open)
+        for plan in self.plans.values():
+            timeline.at(start_ts, plan.publish)
+        timeline.at(end_ts, self._close)
+        timeline.every(WAVE_S * SECOND_MS, self.start_ts, self._move_wave)
+        timeline.every(parameters.presence_s * SECOND_MS, start_ts + SECOND_MS, self.audience.presence)
+        beat_ms = parameters.feed_heartbeat_s * SECOND_MS
+        for feed in FEEDS:
+            timeline.every(beat_ms, start_ts + dice.between(SECOND_MS, beat_ms), partial(self._heartbeat, feed))
+
+    def _second(self) -> None:
+        ts = self.next_ts
+        if ts > self.start_ts:
+            self.audience.second(ts)
+            for fault in self._faults:
+                fault.second(ts)
+            if not self._is_over:
+                self._arrivals(ts)
+        self.timeline.run_until(ts + SECOND_MS)
+        self.next_ts = ts + SECOND_MS
+
+    def _arrivals(self, ts: int) -> None:
+        dice, lost_ratio = self._dice, self.parameters.lost_click_ratio
+        wave = exp(self._wave)
+        for channel in CHANNELS:
+            rate = channel.enters_s * self.traffic
+            plan = self.plans.get(channel.name)
+            if plan is None:
+                for _ in range(dice.poisson(rate * wave)):
+                    self.audience.enter(ts + dice.between(0, SECOND_MS - 1), channel, None)
+                continue
+            rate *= plan.volume() / (1.0 - lost_ratio)
+            plan.exposure += rate
+            for _ in range(dice.poisson(rate)):
+                moment = ts + dice.between(0, SECOND_MS - 1)
+                plan.bill_click(moment, dice)
+                if not dice.chance(lost_ratio):
+                    self.audience.enter(moment, channel, plan)
+
+    def _move_wave(self, _ts: int) -> None:
+        """The recommendation engine's free traffic comes in waves."""
+        parameters = self.parameters
+        self._wave = parameters.wave_keep * self._wave + parameters.wave_sigma * self._dice.normal()
+
+    def _heartbeat(self, feed: FeedName, ts: int) -> None:
+        """Promise what is true: all up to `ts` less the feed's slack has been sent."""
+        timing = FEEDS[feed]
+        arrival_ts = ts + self._dice.between(*HEARTBEAT_LAG_MS)
+        if any(isinstance(fault, FeedDead) and fault.silences(feed, arrival_ts) for fault in self._faults):
+            return
+        complete_ts = ts - timing.slack_ms
+        if feed == "spend":
+            # Costs are known only up to the last report that arrived; the slower plan decides.
+            complete_ts = min(complete_ts, *(plan.told_through(arrival_ts) for plan in self.plans.values()))
+        fields = {
+            "feed": feed,
+            "complete_through_ts": max(self.start_ts, complete_ts),
+            "expected_lag_s": timing.expected_lag_s,
+        }
+        self.timeline.emit(feed, "feed", ts, fields, arrival_ts=arrival_ts)
+
+    def _close(self, ts: int) -> None:
+        """End the session: nobody comes any more; orders are still paid, cancelled and refunded."""
+        self._is_over = True
+        for plan in self.plans.values():
+            plan.end(ts)
+        self.timeline.emit("plan", "room", ts, {**self._head, "action": "end"})

@@ -1,0 +1,102 @@
+"""A room's course of time: what is still due to happen, and the records under way to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Protocol
+
+from pipeline.simulate.dice import Dice
+from pipeline.simulate.parameters import FEEDS, SECOND_MS, Parameters
+from pipeline.simulate.truth import Books
+from schemas.base import FeedName
+
+Event = dict[str, Any]
+Arrival = tuple[int, str, Event]
+"""Arrival time (the record's Kafka timestamp), room, event."""
+Handler = Callable[[int], None]
+
+
+class Holder(Protocol):
+    """Something that may keep a feed's records back."""
+
+    def held_until(self, feed: FeedName, arrival_ts: int) -> int | None:
+        """Return when a record that would arrive at `arrival_ts` is let go; None when it is not held."""
+
+
+class Timeline:
+    """What components of one room share: chance, books, things due, records sent."""
+
+    def __init__(self, room_id: str, start_ts: int, dice: Dice, parameters: Parameters) -> None:
+        self.room_id = room_id
+        self.prefix = f"{room_id}-{start_ts // SECOND_MS:x}"
+        """Of ids: a world that opens at another time has others, or its events would count as sent twice."""
+        self.start_ts = start_ts
+        self.dice = dice
+        self.parameters = parameters
+        self.books = Books(room_id)
+        self.holders: list[Holder] = []
+        self._due: list[tuple[int, int, Handler]] = []
+        self._sent: list[tuple[int, int, Event]] = []
+        self._numbers = count(1)
+        self._lags = {feed: (t.lag_ms[0], t.lag_ms[1] - t.lag_ms[0]) for feed, t in FEEDS.items()}
+
+    def emit(self, feed: FeedName, kind: str, ts: int, fields: Mapping[str, Any], arrival_ts: int | None = None) -> int:
+        """Send a record on its way; it arrives after the feed's lag, unless the moment is given. Return when."""
+        number = next(self._numbers)
+        if arrival_ts is None:
+            least, span = self._lags[feed]
+            u = self.dice.uniform()
+            arrival_ts = ts + least + int(span * u * u * u)
+        for holder in self.holders:
+            released = holder.held_until(feed, arrival_ts)
+            if released is not None:
+                arrival_ts = released
+        event: Event = {
+            "type": kind,
+            "event_id": f"{self.prefix}-{number:x}",
+            "room_id": self.room_id,
+            "ts": ts,
+            **fields,
+        }
+        heappush(self._sent, (arrival_ts, number, event))
+        return arrival_ts
+
+    def at(self, ts: int, handler: Handler) -> None:
+        """Call `handler(ts)` when the room's time comes to `ts`."""
+        heappush(self._due, (ts, next(self._numbers), handler))
+
+    def every(self, interval_ms: int, first_ts: int, handler: Handler) -> None:
+        """Call `handler` at `first_ts` and every `interval_ms` after."""
+
+        def again(ts: int) -> None:
+            handler(ts)
+            self.at(ts + interval_ms, again)
+
+        self.at(first_ts, again)
+
+    def run_until(self, ts: int) -> None:
+        """Let everything happen that is due before `ts`, in order of time."""
+        due = self._due
+        while due and due[0][0] < ts:
+            moment, _, handler = heappop(due)
+            handler(moment)
+
+    def take(self, before_ts: int) -> list[Arrival]:
+        """Return the records that arrive before `before_ts` and were not taken yet, in order of arrival."""
+        sent, room_id = self._sent, self.room_id
+        taken: list[Arrival] = []
+        while sent and sent[0][0] < before_ts:
+            arrival_ts, _, event = heappop(sent)
+            taken.append((arrival_ts, room_id, event))
+        return taken
+
+    def under_way(self, before_ts: int) -> list[Arrival]:
+        """Return the records not taken yet of what happened before `before_ts`, in order of arrival."""
+        return [(arrival, self.room_id, event) for arrival, _, event in sorted(self._sent) if event["ts"] < before_ts]
+
+
+def to_second(start_ts: int, ts: int) -> int:
+    """Return the first moment at or after `ts` that lies on the grid of seconds from `start_ts`."""
+    return ts + (start_ts - ts) % SECOND_MS

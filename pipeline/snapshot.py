@@ -1,0 +1,53 @@
+"""A room's state as bytes, with the offset it stands for, and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from pipeline.context import Star
+from pipeline.room import RoomState
+
+FORMAT: Final = 1
+"""Raised with every change of the state's shape; one format back stays readable from format 2 on."""
+
+State = TypeVar("State", RoomState, Star)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_room: Final = msgspec.msgpack.Decoder(tuple[int, RoomState]).decode
+_decode_star: Final = msgspec.msgpack.Decoder(tuple[int, Star]).decode
+_decode_format: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
+
+
+class SnapshotError(ValueError):
+    """The bytes are no snapshot this version can read."""
+
+
+def dump(state: RoomState | Star) -> bytes:
+    """Return the state as bytes."""
+    return _encode((FORMAT, state))
+
+
+def load_room(data: bytes) -> RoomState:
+    """Return a room's state."""
+    room: RoomState = _load(data, _decode_room)
+    return room
+
+
+def load_star(data: bytes) -> Star:
+    """Return a partition's own state."""
+    star: Star = _load(data, _decode_star)
+    return star
+
+
+def _load(data: bytes, decode: Any) -> Any:
+    try:
+        number, _ = _decode_format(data)
+        if number != FORMAT:
+            msg = f"a snapshot must have format {FORMAT}, got {number}: run the version that wrote it, or delete it"
+            raise SnapshotError(msg)
+        return decode(data)[1]
+    except msgspec.DecodeError as error:
+        msg = f"a snapshot must be one of this program's, got {len(data)} bytes that are not: {error}"
+        raise SnapshotError(msg) from error

@@ -1,0 +1,22 @@
+"""`audit.log`: every command, control and answer, each chained to the one before it in its room."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from schemas.base import Identifier, TimestampMs, WireModel
+
+
+class AuditRecord(WireModel):
+    """One entry of a room's trail; `prev_hash` is the `hash` of the entry before it, empty for the first."""
+
+    audit_id: Identifier
+    room_id: Identifier
+    ts: TimestampMs
+    seq: int
+    kind: Literal["command", "control", "ack"]
+    actor: str
+    policy_version: str
+    content: dict[str, Any]
+    prev_hash: str
+    hash: str

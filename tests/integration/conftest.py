@@ -1,0 +1,25 @@
+"""What the tests that need a broker share: one embedded broker a session, and names nobody else uses."""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from agents.broker import EmbeddedBroker
+
+_n_prefixes = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[EmbeddedBroker]:
+    """One embedded broker for the whole session; it starts empty and takes 0.1 s."""
+    with EmbeddedBroker() as running:
+        yield running
+
+
+@pytest.fixture
+def unique_prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix for this test's topics, groups and application ids: the session's tests share one broker."""
+    test = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name).strip("-")
+    return f"t{next(_n_prefixes)}-{test[:60]}"

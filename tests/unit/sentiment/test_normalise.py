@@ -1,0 +1,58 @@
+"""One spelling for every comment, reached in one step."""
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sentiment import normalise
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ("哈哈哈哈哈哈哈", "哈哈哈"),
+        ("666666666", "666"),
+        ("goooood", "good"),
+        ("ＧＯＯＤ！！！！！", "good!!!"),
+        ("垃\u200b圾", "垃圾"),
+        ("垃\x00圾", "垃圾"),
+        ("❤\ufe0f", "❤"),
+        ("don’t", "don't"),
+        (" 好 \t\r\n 看　吧 ", "好 看 吧"),
+        ("還不錯", "還不錯"),
+        ("", ""),
+        ("\u200b\u200d\ufeff", ""),
+        ("   ", ""),
+    ],
+)
+def test_spelling(raw: str, normal: str) -> None:
+    assert normalise(raw) == normal
+
+
+@given(any_text)
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+
+
+def test_every_character_is_a_fixed_point_after_one_step() -> None:
+    unstable = [
+        hex(code)
+        for code in range(sys.maxunicode + 1)
+        if (once := normalise(f"a{chr(code)}\u0301 {chr(code) * 5}")) != normalise(once)
+    ]
+    assert unstable == []
+
+
+@given(st.sampled_from("好哈6!。a😀 "), st.integers(min_value=3, max_value=200))
+def test_the_length_of_a_run_does_not_show(char: str, n_repeats: int) -> None:
+    assert normalise(char * n_repeats) == normalise(char * 3)
+
+
+@given(any_text)
+def test_nothing_invisible_is_left(text: str) -> None:
+    assert not set(normalise(text)) & {"\u200b", "\u200c", "\u200d", "\ufeff", "\u00ad", "\ufe0f", "\n", "\t", "\x00"}
