@@ -1,9 +1,9 @@
 """A Kafka broker without Kafka, for the demo and for tests: librdkafka's mock cluster in a process of its own.
 
 The mock cluster comes inside the `confluent-kafka` wheel. It speaks the real protocol over TCP, consumer groups and
-committed offsets included, but it is a protocol stand-in by its authors' own words ("experimental", "a reasonable subset
-of Kafka protocol operations"). Keys, values, headers, order, compressed batches and the producer's time stamps
-(CreateTime, any year) come out as they went in. The rest, measured with librdkafka 2.16; no setting changes any of it:
+committed offsets included, but it is a protocol stand-in by its authors' own words ("experimental", "a reasonable
+subset of Kafka protocol operations"). Keys, values, headers, order, compressed batches and the producer's time stamps
+(CreateTime, any year) come out as they went in. The rest, measured with librdkafka 2.16; no setting changes it:
 
 - **Memory only, the last 5 MiB a partition.** That is bytes as sent, so compressed batches hold more: of 120,000 JSON
   events of 187 bytes, gzip kept all and plain batches the last 25,800. At most 100,000 batches. Older records vanish
@@ -11,17 +11,16 @@ of Kafka protocol operations"). Keys, values, headers, order, compressed batches
 - **No topic creation.** The first metadata request makes a topic, always with 4 partitions. Nothing is ever deleted,
   compacted, stamped by the broker (an acknowledgement's time stamp is always 1234) or found by time stamp; groups
   cannot be listed; there is no access control.
-- **One batch a partition and fetch.** 3,200 batches a second can be read, whether they hold one record or thousands: let
-  producers linger.
+- **One batch a partition and fetch.** 3,200 batches a second can be read, whether they hold one record or thousands:
+  let producers linger.
 - **A fetch that finds nothing is answered when its wait is over**, even if a record arrives meanwhile. Latency is half
   the consumer's `fetch_max_wait_ms` in the median and all of it at worst: set 20 to 50.
-- **Groups need a session timeout above 3 s, the same in every member** (4 to 6 s is good). The first join takes 3 s,
-  each later change the session timeout less 1 s. Below 3 s a group never forms. kafka-python's farewell is not
-  understood: its closed members linger until their session ends.
+- **Groups need a session timeout above 3 s, the same in every member** (4 to 6 s is good): the first join takes 3 s
+  and throws out whoever has a shorter one. Each later change takes the session timeout less 1 s.
 - **A follower that syncs after its leader is refused** (`INVALID_REQUEST`), which aiokafka takes for fatal. The leader
-  must be slow to assign: 0.25 s sufficed for followers busy for 0.1 s at a time, 0 s failed every time.
+  must be slow to assign: 0.25 s sufficed for followers busy for 0.1 s at a time, with 0 s nearly every join failed.
 - **All members must name the same assignor first**, or the broker aborts.
-- **`acks=0` loses records**: the mock answers where no answer is expected.
+- **`acks=0` loses every record**: the mock answers where no answer is expected.
 
 For anything that must last, and for numbers that should mean something, use a real Kafka (`docker compose up`).
 """
@@ -46,6 +45,13 @@ DEFAULT_PARTITIONS = 4
 
 MAX_PARTITION_BYTES = 5 * 1024 * 1024
 """How many bytes of batches (as sent, compressed or not) a partition keeps; the oldest go first."""
+
+CLIENT_API_VERSION = (2, 3)
+"""What to tell kafka-python (`api_version=`) about this broker, and about no other.
+
+Left to find out, it logs an error at every connection (the answer is not one it can decode), and from 2.4 on it says
+goodbye in a way the broker misreads: closed members of a group linger until their session ends.
+"""
 
 START_TIMEOUT_S = 20.0
 """How long the child may take to come up. It needs 0.1 s; a cold disk on a busy machine needs seconds."""

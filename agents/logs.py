@@ -82,5 +82,5 @@ def configure(settings: WorkerSettings, stream: TextIO | None = None) -> None:
     # Faust's services there tell each start and stop; every join of a group is a warning. We tell what matters of both.
     logging.getLogger("agents.transport").setLevel(max(level, logging.WARNING))
     for name in ("aiokafka.consumer.group_coordinator", "faust.tables.recovery"):
-        logging.getLogger(name).setLevel(max(level, logging.ERROR))
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)

@@ -8,11 +8,19 @@ read at the edge; this module only says what is valid.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from schemas.base import MAX_INTEGER, MODE_RANK, Currency, Lang, Mode, MoneyMinor, Severity, Stage
 
@@ -21,16 +29,24 @@ Positive = Annotated[float, Field(gt=0, le=1_000_000)]
 Seconds = Annotated[int, Field(ge=1, le=31 * 86_400)]
 
 
-def _one_of(*allowed: int) -> Callable[[int], int]:
-    """Return a check for a few integers; a Literal would refuse the text of an environment variable."""
+class OneOf:
+    """A check for a few integers; a Literal would refuse the text of an environment variable."""
 
-    def check(value: int) -> int:
-        if value not in allowed:
-            msg = f"must be one of {', '.join(map(str, allowed))}, got {value}"
+    def __init__(self, *allowed: int) -> None:
+        self.allowed = allowed
+
+    def __call__(self, value: int) -> int:
+        """Return `value` if it is one of them."""
+        if value not in self.allowed:
+            msg = f"must be one of {', '.join(map(str, self.allowed))}, got {value}"
             raise ValueError(msg)
         return value
 
-    return check
+
+TickMs = Annotated[int, AfterValidator(OneOf(500, 1_000)), WithJsonSchema({"type": "integer", "enum": [500, 1_000]})]
+WindowS = Annotated[
+    int, AfterValidator(OneOf(300, 900, 3_600)), WithJsonSchema({"type": "integer", "enum": [300, 900, 3_600]})
+]
 
 
 class Section(BaseModel):
@@ -51,9 +67,7 @@ class Section(BaseModel):
 class EngineSettings(Section):
     """The log's clock and what goes out when."""
 
-    tick_ms: Annotated[int, AfterValidator(_one_of(500, 1_000))] = Field(
-        500, description="evaluations fall on its multiples [contract]"
-    )
+    tick_ms: TickMs = Field(500, description="evaluations fall on its multiples [contract]")
     emit_interval_ms: int = Field(5_000, ge=500, le=60_000, description="signals of a room at most this often")
     channels_interval_ms: int = Field(30_000, ge=500, le=600_000, description="the same for its channels")
     visit_interval_ms: int = Field(1_000, ge=500, le=60_000, description="a room with news is judged this often")
@@ -219,9 +233,7 @@ class BiddingSettings(Section):
     min_orders: int = Field(10, ge=1, description="attributed orders in the window [research]")
     min_spend_minor: MoneyMinor = Field(10_000, description="spend in the window [research: 100 units of currency]")
     min_maturity: Share = Field(0.6, description="of the window's return [research]")
-    decision_window_s: Annotated[int, AfterValidator(_one_of(300, 900, 3_600))] = Field(
-        900, description="window whose return is judged"
-    )
+    decision_window_s: WindowS = Field(900, description="window whose return is judged")
     interval_ms: int = Field(5_000, ge=500, description="a plan is looked at this often")
     lifetime_ms: int = Field(60_000, ge=1_000, le=60_000, description="until a command expires [contract]")
     ack_timeout_ms: int = Field(120_000, ge=1_000, description="without an answer: alarm, no further step")
