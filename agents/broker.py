@@ -7,7 +7,7 @@ subset of Kafka protocol operations"). Keys, values, headers, order, compressed 
 
 - **Memory only, the last 5 MiB a partition.** That is bytes as sent, so compressed batches hold more: of 120,000 JSON
   events of 187 bytes, gzip kept all and plain batches the last 25,800. At most 100,000 batches. Older records vanish
-  without a word, from changelogs too. A single batch above 5 MiB is acknowledged and can never be read.
+  without a word, from changelogs too. A batch so big that no other may stay is acknowledged and can never be read.
 - **No topic creation.** The first metadata request makes a topic, always with 4 partitions. Nothing is ever deleted,
   compacted, stamped by the broker (an acknowledgement's time stamp is always 1234) or found by time stamp; groups
   cannot be listed; there is no access control.

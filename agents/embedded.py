@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
     try:
         from confluent_kafka import KafkaException, Producer  # noqa: PLC0415  (where it is missing, that is the answer)
     except ImportError as error:
-        return _report("missing", str(error))
+        _report("missing", str(error))
+        return 1
     try:
         # No method of ours is called on the cluster: it lives inside the client, and dies with it.
         holder = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": n_brokers, "log_level": 0})
@@ -37,17 +38,17 @@ def main(arguments: list[str]) -> int:
         for topic in topics:
             holder.list_topics(topic, timeout=METADATA_TIMEOUT_S)  # the first metadata request makes a topic
     except (KafkaException, ValueError) as error:
-        return _report("failed", str(error))
+        _report("failed", str(error))
+        return 1
     _report("ready", ",".join(f"{broker.host}:{broker.port}" for broker in brokers))
     _wait_for_parent(parent_pid)
     # Nothing to save and nobody left to report to: do not let a client's half-open connection delay the end.
     os._exit(0)
 
 
-def _report(word: str, text: str) -> int:
+def _report(word: str, text: str) -> None:
     sys.stdout.write(f"{word} {' '.join(text.split())}\n")
     sys.stdout.flush()
-    return 1
 
 
 def _wait_for_parent(parent_pid: int) -> None:

@@ -150,7 +150,9 @@ class Engine:
         room = self._rooms.get(room_id)
         if room is not None and room_id not in fresh_rooms and offset <= room.offset:
             return None  # the snapshot this room came back from already knows it
-        if room_id == EVERY_ROOM and not is_new:
+        # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
+        is_roomless = room_id == EVERY_ROOM or kind == "tick" or (kind == "ack" and room is None)
+        if is_roomless and not is_new:
             return None
         refusal = self._refusal(event, value)
         if refusal is not None:
@@ -161,18 +163,14 @@ class Engine:
         star.n_events += is_new
         star.largest_ts = max(star.largest_ts, event.ts)
         star.n_late += is_new and event.ts < star.evaluated_ms
-        if room_id == EVERY_ROOM:
+        if is_roomless:
             self._star_event(kind, event, out)
             return None
         if room is None:
-            if kind in ("tick", "ack"):
-                return None
             room = self._new_room(room_id)
         self._remember(room, kind, event)
         fresh_rooms.add(room_id)
         self._dirty[room_id] = True
-        if kind == "tick":
-            return None
         if kind == "control":
             self._room_control(room, event, out)
         elif kind == "ack":
@@ -222,14 +220,11 @@ class Engine:
 
     def _is_repeated(self, event: Any) -> bool:
         kind, identities = KIND_OF[type(event)], self._ctx.identities
-        star = self._ctx.star
-        if event.room_id == EVERY_ROOM or kind == "tick":
+        star, room = self._ctx.star, self._rooms.get(event.room_id)
+        if room is None or kind == "tick":
             if kind == "control" and event.control_id in star.control_ids:
                 return True
             return star.seen.has(identities.event(f"{event.room_id}\0{event.event_id}"))
-        room = self._rooms.get(event.room_id)
-        if room is None:
-            return False
         if kind in MONEY_KINDS:
             return identities.fingerprint(event.event_id) in room.seen.money
         if kind == "control" and event.control_id in room.control_ids:
@@ -241,11 +236,8 @@ class Engine:
         if kind in MONEY_KINDS:
             room.seen.remember_money(identities.fingerprint(event.event_id), now_ms)
             return
-        seen, name = room.seen, event.event_id
-        if kind == "tick":
-            seen, name = self._ctx.star.seen, f"{event.room_id}\0{event.event_id}"
-        seen.turn(now_ms, self._ctx.policy.engine.recent_ids_ms)
-        seen.remember(identities.event(name))
+        room.seen.turn(now_ms, self._ctx.policy.engine.recent_ids_ms)
+        room.seen.remember(identities.event(event.event_id))
         if kind == "control":
             room.control_ids[event.control_id] = now_ms
 
@@ -349,16 +341,14 @@ class Engine:
         view: View | None = None
         has_commands = False
         bidding = ctx.policy.bidding
-        if judge.has_opened or room.decided_ms < 0 or now_ms - room.decided_ms >= bidding.interval_ms:
-            room.decided_ms = now_ms
-            if room.plans:
-                view = View(room, now_ms, ctx)
-                commander = Commander(room, now_ms, passing_ms, ctx)
-                commander.run(self._situation(room, view))
-                has_commands = bool(commander.messages)
-                self._commands(room, commander, out)
-        engine = ctx.policy.engine
-        is_emission = (now_ms - self._phase(room)) % engine.emit_interval_ms == 0
+        engine, phase = ctx.policy.engine, self._phase(room)
+        if room.plans and (judge.has_opened or (now_ms - phase) % bidding.interval_ms == 0):
+            view = View(room, now_ms, ctx)
+            commander = Commander(room, now_ms, passing_ms, ctx)
+            commander.run(self._situation(room, view))
+            has_commands = bool(commander.messages)
+            self._commands(room, commander, out)
+        is_emission = (now_ms - phase) % engine.emit_interval_ms == 0
         if judge.has_opened or has_commands or (room.is_changed and is_emission):
             self._emit(room, view or View(room, now_ms, ctx), out)
         self._schedule(room, now_ms)
@@ -405,7 +395,7 @@ class Engine:
         star = self._ctx.star
         star.seen.turn(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
-        if kind != "control":
+        if kind != "control" or event.room_id != EVERY_ROOM:
             return
         star.control_ids[event.control_id] = star.clock_ms
         if not (self._keeps_policy and event.action == "update_settings"):

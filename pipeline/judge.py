@@ -13,6 +13,16 @@ from pipeline.room import RoomState
 from schemas.anomalies import Anomaly, Cause, Contributor
 from schemas.base import Severity
 
+COUNTED: Final = (
+    "n_negative",
+    "n_scored",
+    "n_orders_created",
+    "n_product_clicks",
+    "clicks",
+    "impressions",
+    "spend_minor",
+)
+"""What the five-minute metrics under watch are made of: a visit sums these and no others."""
 SLICED_BY: Final = {"ivt_ratio": "n_suspect", "negative_ratio": "n_negative", "cpc_minor": "spend_minor"}
 """Counter whose share by channel tells where a metric's deviation comes from."""
 CERTAIN: Final = 0.95
@@ -38,8 +48,9 @@ class Judge:
 
     def __init__(self, room: RoomState, now_ms: int, ctx: Context) -> None:
         self.room, self.now_ms, self.ctx = room, now_ms, ctx
-        self.minute = room.windows.get(60_000)
-        self.five = room.windows.get(300_000)
+        first, second = room.windows.zones[0].total, room.windows.zones[1].total
+        self.minute = first
+        self.five = {name: first.get(name, 0) + second.get(name, 0) for name in COUNTED}
         self.messages: list[Anomaly] = []
         self.has_opened = False
 
@@ -61,14 +72,14 @@ class Judge:
         if any(is_stale(self.room, feed) for feed in watched.needs):
             return
         tally = self.minute if watched.window_s == 60 else self.five
-        value = watched.value(tally, self.ctx.policy)
-        if value is None:
+        sample = watched.sample(tally, self.ctx.policy)
+        if sample is None:
             return
         settings, room = self.ctx.policy.detect, self.room
         detector = room.detectors.get(watched.metric)
         if detector is None:
-            detector = room.detectors[watched.metric] = RobustDeviation(watched.floor, watched.floor_ratio)
-        judgement = detector.update(value, self.now_ms, settings)
+            detector = room.detectors[watched.metric] = RobustDeviation()
+        judgement = detector.update(sample, self.now_ms, watched, settings)
         if judgement is None:
             return
         incident = room.incidents.get(watched.metric)

@@ -71,7 +71,6 @@ class RoomState(msgspec.Struct):
     revision: int = 0
     is_changed: bool = False
     channels_due_ms: int = -1
-    decided_ms: int = -1
     n_anomalies: dict[str, int] = msgspec.field(default_factory=dict)
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
 
@@ -86,6 +85,8 @@ class RoomState(msgspec.Struct):
         tally = channels.get(channel)
         if tally is None:
             tally = channels[channel] = {}
+            if channel and channel not in self.channels:
+                self.channels[channel] = Windows.over(CHANNEL_ZONES)
         return tally
 
     def fold(self, now_ms: int) -> bool:
@@ -109,11 +110,7 @@ class RoomState(msgspec.Struct):
     def channel_of(self, channel: str | None, limit: int) -> str:
         """Return the channel an event counts under: its own while there are few enough, else `other`."""
         name = UNKNOWN if channel is None else channel
-        if name not in self.channels:
-            if len(self.channels) >= limit:
-                name = OTHER_CHANNEL
-            self.channels.setdefault(name, Windows.over(CHANNEL_ZONES))
-        return name
+        return name if name in self.channels or len(self.channels) < limit else OTHER_CHANNEL
 
     # -- sessions ---------------------------------------------------------------------------------------------
 
@@ -183,13 +180,12 @@ def bump(tally: Tally, name: str, n: int, *, is_past: bool = False) -> None:
 class Applied:
     """One event on its way into a room: the event, its room, channel, tally and tokens."""
 
-    __slots__ = ("block", "channel", "ctx", "device", "event", "is_past", "now_ms", "room", "tally", "user")
+    __slots__ = ("block", "channel", "ctx", "device", "event", "is_past", "now_ms", "room", "user")
 
     def __init__(self, room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
         self.room, self.event, self.now_ms, self.ctx = room, event, now_ms, ctx
         engine = ctx.policy.engine
         self.channel = room.channel_of(event.channel, engine.max_channels)
-        self.tally = room.tally(event.ts, self.channel)
         self.is_past = event.ts < room.session.begins_ts
         self.user = self.device = self.block = None
         consent = engine.consent_default if event.consent is None else event.consent
@@ -207,7 +203,7 @@ class Applied:
 
     def count(self, name: str, n: int = 1) -> None:
         """Count into this event's own tally."""
-        bump(self.tally, name, n, is_past=self.is_past)
+        bump(self.room.tally(self.event.ts, self.channel), name, n, is_past=self.is_past)
 
     def see_user(self, *, active: bool = False) -> None:
         """Count the user as present, and as taking part when `active`."""
@@ -439,4 +435,4 @@ def apply(room: RoomState, kind: str, event: Any, now_ms: int, ctx: Context) -> 
         state.event(event.ts)
     HANDLERS[kind](Applied(room, event, now_ms, ctx))
     room.is_fresh = False
-    room.is_changed = True
+    room.is_changed |= kind != "feed"  # a heartbeat alone changes nothing that is told

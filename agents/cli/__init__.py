@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import click
 import typer
@@ -35,10 +37,26 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(lambda: None)
+    app.callback(invoke_without_command=True)(_options)
     for name in names:
         app.command(name)(importlib.import_module(f"agents.cli.{name}").run)
     return app
+
+
+def version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return importlib.metadata.version("roompulse")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"
+
+
+def _options(
+    *, show_version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False
+) -> None:
+    if show_version:
+        sys.stdout.write(f"roompulse {version()}\n")
+        raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from agents.cli import version
 from agents.config import load_policy, load_settings
 from agents.errors import ProgramError, UsageError
 from agents.words import pick
@@ -191,6 +192,7 @@ def run(
     sink.write(engine.flush())
     summary = engine.summary()
     elapsed_s = time.perf_counter() - started
+    summary["versions"]["roompulse"] = version()
     summary |= {"elapsed_s": round(elapsed_s, 3), "events_per_s": round(summary["n_events"] / max(elapsed_s, 1e-9))}
     sink.close(summary)
     if json_:

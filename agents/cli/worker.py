@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,8 @@ def run(
     control_key_of(settings)
     privacy_key_of(settings)
     logs.configure(settings.worker)
+    for number in (signal.SIGTERM, signal.SIGINT):  # until Faust's own handlers are there: nothing is to be saved yet
+        signal.signal(number, _stop)
     # Imported here: a mistake in the settings is told before Faust is loaded.
     from agents import kafka  # noqa: PLC0415
     from agents.app import Worker  # noqa: PLC0415
@@ -33,6 +36,10 @@ def run(
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     serve(Worker(settings, cluster).app, loop)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 def serve(app: faust.App, loop: asyncio.AbstractEventLoop) -> None:

@@ -2,6 +2,6 @@
 
 from pipeline.detect.base import Judgement
 from pipeline.detect.robust import RobustDeviation
-from pipeline.detect.watched import WATCHED, Watched
+from pipeline.detect.watched import WATCHED, Sample, Watched
 
-__all__ = ["WATCHED", "Judgement", "RobustDeviation", "Watched"]
+__all__ = ["WATCHED", "Judgement", "RobustDeviation", "Sample", "Watched"]

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from pipeline.detect.base import Judgement
+from pipeline.detect.watched import Sample, Watched
 from schemas.settings import DetectSettings
 
 MAD_TO_SIGMA: Final = 1.4826
@@ -18,43 +19,41 @@ MAD_TO_SIGMA: Final = 1.4826
 class RobustDeviation(msgspec.Struct):
     """Median and MAD of the past, joined with a lag so that trouble does not become its own baseline.
 
-    A constant past has no spread: the scale never falls below `floor_ratio` of the level nor below `floor`, so the
-    first change after a quiet time is judged against what matters, not against zero.
-
-    Parameters
-    ----------
-    floor : smallest scale, in the metric's own unit.
-    floor_ratio : smallest scale as a share of the past's median.
+    A constant past has no spread: the scale is never below what counting so few events scatters by itself, nor
+    below `floor` and `floor_ratio` of the level. So the first change after a quiet time is judged against what
+    matters, not against zero.
     """
 
-    floor: float
-    floor_ratio: float
     sampled_ms: int = -1
     waiting: list[tuple[int, float]] = msgspec.field(default_factory=list)
     past: list[float] = msgspec.field(default_factory=list)
     centre: float = 0.0
-    scale: float = 0.0
+    spread: float = 0.0
 
-    def update(self, value: float, ts: int, settings: DetectSettings) -> Judgement | None:
-        """Judge `value`, then let it join the past after the lag; None under the minimum sample."""
+    def update(self, sample: Sample, ts: int, watched: Watched, settings: DetectSettings) -> Judgement | None:
+        """Judge a value, then let it join the past after the lag; None under the minimum sample."""
         self._join(ts, settings)
-        judgement = self._judge(value, settings)
-        if self.sampled_ms < 0 or ts - self.sampled_ms >= settings.sample_interval_ms:
+        judgement = None
+        if sample.n >= watched.min_n and len(self.past) >= settings.min_samples:
+            judgement = self._judge(sample, watched)
+        if sample.n >= watched.min_past_n and (
+            self.sampled_ms < 0 or ts - self.sampled_ms >= settings.sample_interval_ms
+        ):
             self.sampled_ms = ts
-            self.waiting.append((ts, value))
+            self.waiting.append((ts, sample.value))
         return judgement
 
     def exclude(self, since_ms: int) -> None:
         """Drop what waits to join the past since a moment: it was trouble, not normality."""
         self.waiting = [(ts, value) for ts, value in self.waiting if ts < since_ms]
 
-    def _judge(self, value: float, settings: DetectSettings) -> Judgement | None:
-        if len(self.past) < settings.min_samples:
-            return None
-        z = round((value - self.centre) / self.scale, 4)
+    def _judge(self, sample: Sample, watched: Watched) -> Judgement:
+        noise = watched.noise(self.centre, sample.n)
+        scale = max(self.spread, noise, watched.floor, watched.floor_ratio * abs(self.centre))
+        z = round((sample.value - self.centre) / scale, 4)
         # Six significant digits: the C library's last bit differs between processors.
         tail = float(f"{0.5 * math.erfc(abs(z) / math.sqrt(2)):.6g}")
-        return Judgement(round(value, 6), round(self.centre, 6), z, tail)
+        return Judgement(round(sample.value, 6), round(self.centre, 6), z, tail)
 
     def _join(self, ts: int, settings: DetectSettings) -> None:
         n_ripe = 0
@@ -68,5 +67,4 @@ class RobustDeviation(msgspec.Struct):
         del self.waiting[:n_ripe]
         del self.past[: max(0, len(self.past) - settings.history)]
         self.centre = median(self.past)
-        spread = MAD_TO_SIGMA * median(abs(value - self.centre) for value in self.past)
-        self.scale = max(spread, self.floor, self.floor_ratio * abs(self.centre))
+        self.spread = MAD_TO_SIGMA * median(abs(value - self.centre) for value in self.past)
