@@ -208,6 +208,7 @@ class Worker:
                 self._consumer.acknowledge(chunk.tp, records[-1].offset)
 
     async def _fail(self, error: Exception) -> None:
+        self.rooms.forget()
         log.error("worker fails", exc_info=error)
         await self.app.crash(error)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from agents.logs import facts
@@ -130,7 +131,8 @@ class Rooms:
         async with self._applying:
             shard = self._shards.get(partition)
             if shard is not None and records:
-                await shard.apply(records, self._send)
+                with self._whole_or_gone(shard):
+                    await shard.apply(records, self._send)
 
     async def save_due(self) -> float:
         """Write the snapshots of partitions whose turn it is; return seconds until the next turn."""
@@ -146,25 +148,40 @@ class Rooms:
         for shard in list(self._shards.values()):
             await self._save(shard)
 
+    @contextmanager
+    def _whole_or_gone(self, shard: Shard) -> Iterator[None]:
+        """Drop a partition whose work was interrupted: its state is no longer what was sent and written."""
+        try:
+            yield
+        except BaseException:
+            if self._shards.get(shard.partition) is shard:
+                del self._shards[shard.partition]
+            raise
+
     async def _save(self, shard: Shard) -> None:
         async with self._saving:
-            async with self._applying:
-                if shard.offset == shard.acknowledged:
-                    return
-                offset, sent = shard.offset, shard.unconfirmed
-                shard.unconfirmed = []
-                changed = shard.engine.changed()
-            for confirmation in sent:
-                await confirmation
-            rooms = {room_id: snapshot for room_id, snapshot in changed.items() if room_id != EVERY_ROOM}
-            await self._write(shard.partition, offset, rooms)
-            # Last, so that a crash in between leaves rooms ahead of the partition's clock, which is harmless: they
-            # skip records. A clock ahead of its rooms would date their records anew.
-            await self._write(shard.partition, offset, {name: changed[name] for name in changed.keys() - rooms.keys()})
-            shard.acknowledged = offset
             if self._shards.get(shard.partition) is shard:
-                self._acknowledge(shard.partition, offset)
-            log.debug("snapshots written", extra=facts(partition=shard.partition, offset=offset, n_rooms=len(rooms)))
+                with self._whole_or_gone(shard):
+                    await self._save_whole(shard)
+
+    async def _save_whole(self, shard: Shard) -> None:
+        async with self._applying:
+            if shard.offset == shard.acknowledged:
+                return
+            offset, sent = shard.offset, shard.unconfirmed
+            shard.unconfirmed = []
+            changed = shard.engine.changed()
+        for confirmation in sent:
+            await confirmation
+        rooms = {room_id: snapshot for room_id, snapshot in changed.items() if room_id != EVERY_ROOM}
+        await self._write(shard.partition, offset, rooms)
+        # Last, so that a crash in between leaves rooms ahead of the partition's clock, which is harmless: they
+        # skip records. A clock ahead of its rooms would date their records anew.
+        await self._write(shard.partition, offset, {name: changed[name] for name in changed.keys() - rooms.keys()})
+        shard.acknowledged = offset
+        if self._shards.get(shard.partition) is shard:
+            self._acknowledge(shard.partition, offset)
+        log.debug("snapshots written", extra=facts(partition=shard.partition, offset=offset, n_rooms=len(rooms)))
 
     async def _write(self, partition: int, offset: int, snapshots: Mapping[str, bytes | None]) -> None:
         written = [

@@ -20,9 +20,9 @@ NEEDED_FEEDS: Final = ("spend", "order")
 
 
 def situation(
-    room: RoomState, now_ms: int, ctx: Context, *, tally: Tally, returned: Return, spent_minor: int
+    room: RoomState, now_ms: int, ctx: Context, *, tally: Tally, amounts: Tally, returned: Return, spent_minor: int
 ) -> Situation:
-    """Return all that decisions of this room rest on at `now_ms`; `tally` is the decision window's."""
+    """Return all that decisions of this room rest on at `now_ms`; `tally` and `amounts` are the decision window's."""
     bidding = ctx.policy.bidding
     config = room.config
     # A feed nobody can judge yet is as bad as a dead one: bids wait for data that is known to be fresh.
@@ -49,16 +49,16 @@ def situation(
         window_spend_minor=tally.get("spend_minor", 0),
         window_orders=tally.get("n_paid_attributed", 0),
         stale_feeds=stale,
-        has_absurd_order=_has_absurd_order(tally, bidding.absurd_order_factor),
+        has_absurd_order=_has_absurd_order(amounts, bidding.absurd_order_factor),
         emergencies=emergencies,
         floor_minor=max(bidding.floor_minor, floor or 0),
         cap_minor=bidding.cap_minor if cap is None else min(bidding.cap_minor, cap),
     )
 
 
-def _has_absurd_order(tally: Tally, factor: int) -> bool:
+def _has_absurd_order(amounts: Tally, factor: int) -> bool:
     """Tell whether the window's largest order is `factor` times its median."""
-    bins = {int(name[7:]): n for name, n in tally.items() if name.startswith("amount:") and n > 0}
+    bins = {int(name[7:]): n for name, n in amounts.items() if name.startswith("amount:") and n > 0}
     middle = quantile(bins, 0.5)
     return middle is not None and bin_value(max(bins)) >= factor * middle
 

@@ -22,13 +22,16 @@ class View:
         matured = matured_spend(room.windows, now_ms, roi.conversion_delay_s)
         self.tallies: dict[int, Tally] = {}
         self.returns: dict[int, Return] = {}
+        self.bins: dict[int, Tally] = {}
         total: Tally = {}
-        for zone, due in zip(room.windows.zones, matured[:-1], strict=True):
+        binned: Tally = {}
+        for zone, bin_zone, due in zip(room.windows.zones, room.bins.zones, matured[:-1], strict=True):
             add(total, zone.total)
-            self.tallies[zone.reach_ms] = dict(total)
-            self.returns[zone.reach_ms] = returns(total, due, roi)
-        self.session = this_session(room.windows.session)
-        self.session_return = returns(self.session, matured[-1], roi)
+            add(binned, bin_zone.total)
+            self.tallies[zone.reach_ms], self.bins[zone.reach_ms] = dict(total), dict(binned)
+            self.returns[zone.reach_ms] = returns(total, binned, due, roi)
+        self.session, self.session_bins = this_session(room.windows.session), this_session(room.bins.session)
+        self.session_return = returns(self.session, self.session_bins, matured[-1], roi)
 
     def _users(self, tally: Tally, reach_ms: int) -> tuple[int | None, int | None]:
         users = self.room.users
@@ -49,6 +52,7 @@ class View:
                 tally,
                 self.ctx.policy,
                 self.returns[reach_ms],
+                bins=self.bins[reach_ms],
                 kinds=room.kinds,
                 n_users=n_users,
                 n_active=n_active,
@@ -68,6 +72,7 @@ class View:
             self.session,
             self.ctx.policy,
             self.session_return,
+            bins=self.session_bins,
             kinds=room.kinds,
             n_users=users.scaled(users.n_session, narrow=True) if known else None,
             n_active=users.scaled(users.n_session_active, narrow=True) if known else None,
@@ -107,7 +112,7 @@ class View:
         attributed = roas(net_attributed_minor(tally, valid=False), spend)
         valid = roas(net_attributed_minor(tally, valid=True), spend)
         returned = Return(whole, attributed, valid, None, None, None, None)
-        return compute(tally, self.ctx.policy, returned, kinds=self.room.kinds, n_users=None, n_active=None)
+        return compute(tally, self.ctx.policy, returned, bins={}, kinds=self.room.kinds, n_users=None, n_active=None)
 
 
 def signals(room: RoomState, view: View, *, with_channels: bool) -> dict[str, Any]:

@@ -360,6 +360,7 @@ class Engine:
             view.now_ms,
             self._ctx,
             tally=view.tallies[window_ms],
+            amounts=view.bins[window_ms],
             returned=view.returns[window_ms],
             spent_minor=view.session.get("spend_minor", 0),
         )

@@ -38,30 +38,32 @@ def rounded_ratio(numerator: int, denominator: int) -> int:
 
 def this_session(total: Tally) -> Tally:
     """Return the session's own counters: what belongs to a session before it taken out."""
+    if "past:" not in total:
+        return total
     past = {name[5:]: n for name, n in total.items() if name.startswith("past:")}
-    return {name: n - past.get(name, 0) for name, n in total.items() if ":" not in name or name[:5] != "past:"}
+    return {name: n - past.get(name, 0) for name, n in total.items() if not name.startswith("past:")}
 
 
 def compute(
     tally: Tally,
     policy: Policy,
-    returned: Return | None,
+    returned: Return,
     *,
+    bins: Tally,
     kinds: Iterable[str],
     n_users: int | None,
     n_active: int | None,
 ) -> dict[str, Any]:
     """Return the metrics of one window as the fields of `schemas.signals.Metrics`; what is not known is left out.
 
-    `kinds` are the types of event the room ever had. `n_users` and `n_active` (those who commented or interacted) are
-    estimates and may be None.
+    `bins` are the window's binned durations, `kinds` the types of event the room ever had. `n_users` and `n_active`
+    (those who commented or interacted) are estimates and may be None.
     """
     get = tally.get
     values: dict[str, Any] = {name: get(name, 0) for kind in kinds for name in COUNTS.get(kind, ())}
     interaction = round(min(1.0, (n_active or 0) / n_users), 6) if n_users else None
     paid, n_leaves, n_scored = get("n_orders_paid", 0), get("n_leaves", 0), get("n_scored", 0)
-    bins = {int(name[6:]): n for name, n in tally.items() if name.startswith("dwell:")} if n_leaves else {}
-    p50 = quantile(bins, 0.5) if bins else None
+    p50 = quantile({int(name[6:]): n for name, n in bins.items() if name.startswith("dwell:")}, 0.5) if bins else None
     optional: dict[str, Any] = {
         "n_users": n_users,
         "aov_minor": rounded_ratio(get("gmv_minor", 0), paid) if paid > 0 else None,
@@ -84,16 +86,15 @@ def compute(
         optional["negative_ratio"] = share(n_negative, n_scored)
         if n_negative > 0:
             optional["topics"] = {t: round(n / n_negative, 6) for t in TOPICS if (n := get(f"topic:{t}", 0)) > 0}
-    if returned is not None:
-        optional |= {
-            "roas": returned.whole,
-            "roas_attributed": returned.attributed,
-            "roas_valid": returned.valid,
-            "roas_mature": returned.mature,
-            "roas_maturity": returned.maturity,
-            "roas_low": returned.low,
-            "roas_high": returned.high,
-        }
+    optional |= {
+        "roas": returned.whole,
+        "roas_attributed": returned.attributed,
+        "roas_valid": returned.valid,
+        "roas_mature": returned.mature,
+        "roas_maturity": returned.maturity,
+        "roas_low": returned.low,
+        "roas_high": returned.high,
+    }
     margin = policy.roi.margin_ratio
     if margin is not None:
         # Margin in millionths keeps the money exact.

@@ -29,6 +29,9 @@ MONEY: Final = ("gmv_minor", "refund_minor", "spend_minor", "gift_minor")
 OPINION_MILLI: Final = 500
 """Confidence from which a comment counts as an opinion; below, the model abstains."""
 OTHER_CHANNEL: Final = "other"
+BINS: Final = "\0bins"
+"""Where a room's binned durations and amounts are counted: apart, since only two metrics read them."""
+ROOM_WIDE: Final = ("", BINS)
 LEDGER_SLACK_MS: Final = 3_600_000
 
 
@@ -49,6 +52,7 @@ class RoomState(msgspec.Struct):
     money_currency: str | None = None
     session: Session = msgspec.field(default_factory=Session)
     windows: Windows = msgspec.field(default_factory=lambda: Windows.over(ROOM_ZONES))
+    bins: Windows = msgspec.field(default_factory=lambda: Windows.over(ROOM_ZONES))
     channels: dict[str, Windows] = msgspec.field(default_factory=dict)
     pending: dict[int, dict[str, Tally]] = msgspec.field(default_factory=dict)
     presence: list[tuple[int, int]] = msgspec.field(default_factory=list)
@@ -85,18 +89,22 @@ class RoomState(msgspec.Struct):
         tally = channels.get(channel)
         if tally is None:
             tally = channels[channel] = {}
-            if channel and channel not in self.channels:
+            if channel not in ROOM_WIDE and channel not in self.channels:
                 self.channels[channel] = Windows.over(CHANNEL_ZONES)
         return tally
 
     def fold(self, now_ms: int) -> bool:
         """Move what happened before `now_ms` into the windows; tell whether any window changed."""
         changed = self.windows.expire(now_ms)
+        self.bins.expire(now_ms)
         for windows in self.channels.values():
             windows.expire(now_ms)
         ripe = [bucket for bucket in self.pending if bucket + BASE_MS <= now_ms]
         for bucket in ripe:
             for channel, tally in self.pending.pop(bucket).items():
+                if channel == BINS:
+                    self.bins.put(bucket, tally, now_ms)
+                    continue
                 self.windows.put(bucket, tally, now_ms)
                 if channel:
                     self.channels[channel].put(bucket, tally, now_ms)
@@ -120,10 +128,10 @@ class RoomState(msgspec.Struct):
             for tally in channels.values():
                 for name, n in list(tally.items()):
                     if not name.startswith(("past:", "prior:")):
-                        tally[f"past:{name}"] = n
+                        tally[f"past:{name}"], tally["past:"] = n, 1
                     elif name.startswith("prior:"):
                         tally.pop(name)
-        for windows in (self.windows, *self.channels.values()):
+        for windows in (self.windows, self.bins, *self.channels.values()):
             windows.session = {}
         self.users.begin_session()
         self.config.begin_session(ctx.policy)
@@ -162,6 +170,7 @@ class RoomState(msgspec.Struct):
     def _drop_windows(self) -> None:
         """Amounts of a former session's currency cannot be added to this one's: rolling windows start anew."""
         self.windows = Windows.over(ROOM_ZONES)
+        self.bins = Windows.over(ROOM_ZONES)
         self.channels = {name: Windows.over(CHANNEL_ZONES) for name in self.channels}
         self.pending.clear()
 
@@ -170,6 +179,7 @@ def bump(tally: Tally, name: str, n: int, *, is_past: bool = False) -> None:
     """Count `n`; what belongs to a session before this one is told apart, money also as `prior`."""
     tally[name] = tally.get(name, 0) + n
     if is_past:
+        tally["past:"] = 1  # a mark: sessions without it need no second look
         past = f"past:{name}"
         tally[past] = tally.get(past, 0) + n
         if name in MONEY:
@@ -228,7 +238,7 @@ def _on_view(a: Applied) -> None:
     elif event.action == "leave":
         a.count("n_leaves")
         a.count("dwell_ms", event.dwell_ms)
-        a.count(f"dwell:{log_bin(event.dwell_ms)}")
+        bump(a.room.tally(event.ts, BINS), f"dwell:{log_bin(event.dwell_ms)}", 1, is_past=a.is_past)
         if event.dwell_ms <= quality.bounce_ms:
             a.count("n_bounces")
         _judged(a, a.room.evidence.leave(event.dwell_ms, is_shared_device=shared, settings=quality))
@@ -333,7 +343,7 @@ def _book(a: Applied, order: Order, effect: Effect) -> None:
     if order.is_valid:
         bump(tally, f"{name}_valid", effect.amount, is_past=is_past)
         if name == "gmv":
-            bump(tally, f"amount:{log_bin(effect.amount)}", 1, is_past=is_past)
+            bump(a.room.tally(effect.ts, BINS), f"amount:{log_bin(effect.amount)}", 1, is_past=is_past)
 
 
 def _on_gift(a: Applied) -> None:

@@ -45,7 +45,6 @@ class Room:
         self.ended = False
         self.currency: str | None = None
         self.orders: dict[str, list[dict[str, Any]]] = {}
-        self.booked: dict[str, Counter[tuple[int, str, bool]]] = {}
         self.totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
 
 
@@ -71,7 +70,10 @@ def order_money(events: Iterable[Mapping[str, Any]]) -> list[tuple[int, str, int
 
 
 class Oracle:
-    """Feed it every record; then ask for counts, windows and sessions."""
+    """Feed it every record; then ask for counts, windows and sessions.
+
+    `rates` are minor units per minor unit ("USD:CNY"), and hold both ways.
+    """
 
     def __init__(self, rates: Mapping[str, Fraction] | None = None) -> None:
         self.rates = dict(rates or {})
@@ -130,7 +132,8 @@ class Oracle:
         own = room.currency if room else None
         if own is None or own == event["currency"]:
             return Fraction(1)
-        return self.rates.get(f"{event['currency']}:{own}")
+        inverse = self.rates.get(f"{own}:{event['currency']}")
+        return self.rates.get(f"{event['currency']}:{own}", 1 / inverse if inverse else None)
 
     def _event(self, event: dict[str, Any], clock: int) -> None:
         factor = self._factor(event)

@@ -41,20 +41,20 @@ def net_attributed_minor(tally: Tally, *, valid: bool) -> int:
     return tally.get(f"gmv_{suffix}", 0) - tally.get(f"refund_{suffix}", 0)
 
 
-def relative_error(tally: Tally) -> float | None:
+def relative_error(amounts: Tally) -> float | None:
     """Return the coefficient of variation of the window's attributed sales; None for none.
 
     Orders come as a compound Poisson process: variance of the sum = sum of squares, here from binned amounts.
     """
-    bins = {int(name[7:]): n for name, n in tally.items() if name.startswith("amount:")}
+    bins = {int(name[7:]): n for name, n in amounts.items() if name.startswith("amount:")}
     total = sum(n * bin_value(b) for b, n in bins.items())
     if total <= 0:
         return None
     return math.sqrt(sum(n * bin_value(b) ** 2 for b, n in bins.items() if n > 0)) / total
 
 
-def returns(tally: Tally, matured: Matured, settings: RoiSettings) -> Return:
-    """Return every reading of a window's return.
+def returns(tally: Tally, amounts: Tally, matured: Matured, settings: RoiSettings) -> Return:
+    """Return every reading of a window's return; `amounts` are its binned order values.
 
     Matured return = valid net value / spend whose return is due. Below `maturity_floor` it is not told; its 90 %
     band (log-normal around it) needs `min_orders` attributed orders.
@@ -68,7 +68,7 @@ def returns(tally: Tally, matured: Matured, settings: RoiSettings) -> Return:
     if valid is not None and maturity is not None and maturity >= settings.maturity_floor:
         mature = round(valid / maturity, 6)
         enough = tally.get("n_paid_attributed", 0) >= settings.min_orders and mature > 0
-        error = relative_error(tally) if enough else None
+        error = relative_error(amounts) if enough else None
         if error is not None:
             factor = math.exp(Z_90 * error)
             low, high = round(mature / factor, 6), round(mature * factor, 6)

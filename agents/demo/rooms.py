@@ -1,0 +1,159 @@
+"""Simulated rooms for the demo: their calm past first, then live, with troubles that come in waves.
+
+A room without a past cannot be judged, so the log begins `PAST_S` before now. The past is written as fast as the
+worker takes it, each record with its own stamp, under a policy that looks at it in coarse steps (`PAST_POLICY`); where
+it ends, the policy for live takes effect, and from then on each record is written at the moment it arrives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+import orjson
+
+from agents.bridge import policy_record
+from agents.demo.source import Due
+from pipeline.simulate import SCENARIOS, Parameters, Trouble, World
+from pipeline.simulate.market import Applied, Value
+from pipeline.simulate.truth import TroubleKind
+from schemas.base import EVERY_ROOM
+from schemas.settings import EngineSettings, Policy
+
+PAST_S: Final = 750
+"""Return is judged over 15 minutes of which 60 % must have matured: twelve minutes and a half do."""
+STEP_MS: Final = 20_000
+"""Of the past, at most this much is made up at a time, so that nothing else waits long."""
+WAVE_MS: Final = 300_000
+TROUBLE_MS: Final = 150_000
+FEED_DEAD_MS: Final = 240_000
+"""A feed is called dead after three minutes without a word."""
+STARTS_MS: Final[dict[TroubleKind, int]] = {
+    "bot_burst": 3_000,
+    "landing_page": 4_000,
+    "cost_rise": 5_000,
+    "angry_chat": 6_000,
+    "feed_dead": 8_000,
+    "crowd_echo": 10_000,
+}
+"""When each kind begins in a wave: bots first, they are seen soonest."""
+SIZES: Final[dict[TroubleKind, float]] = {"bot_burst": 16.0, "cost_rise": 3.0, "angry_chat": 8.0}
+"""Where the kind's own size would take minutes to show in a small room."""
+AUTO_RANKS: Final = (0, 1, 4, 5)
+APPROVE_RANKS: Final = (3,)
+"""Rooms by traffic, the largest is 0, that act by themselves, and that ask first; the rest stay in shadow."""
+
+PARAMETERS: Final = Parameters(
+    size=0.6,
+    traffic_sigma=0.9,  # many small rooms and a few large ones, as on any platform
+    budget_minor=1_200_000,
+    comment_ratio=0.45,
+    positive_ratio=0.30,
+    negative_ratio=0.09,
+    view_heartbeat_s=60,
+    feed_heartbeat_s=20,
+)
+"""Chosen so that the past is some 20,000 records, which a worker takes in seconds, and the large rooms talk enough."""
+
+PAST_POLICY: Final = Policy(
+    engine=EngineSettings(visit_interval_ms=10_000, emit_interval_ms=60_000, channels_interval_ms=600_000)
+)
+LIVE_POLICY: Final = Policy(engine=EngineSettings(emit_interval_ms=1_000, channels_interval_ms=1_000))
+
+
+class Modes(NamedTuple):
+    """Which rooms are trusted with what."""
+
+    auto: tuple[str, ...]
+    approve: tuple[str, ...]
+
+
+class SimulatedRooms:
+    """A world in real time.
+
+    Parameters
+    ----------
+    scenario, n_rooms, seed : as in `pipeline.simulate.World`; the scenario says which troubles a wave has.
+    start_ms : now; the rooms opened `PAST_S` before.
+    control_key : signs the policies.
+    n_partitions : every partition is told each policy.
+    """
+
+    def __init__(
+        self, scenario: str, n_rooms: int, seed: int, start_ms: int, *, control_key: bytes, n_partitions: int
+    ) -> None:
+        self._scenario = SCENARIOS[scenario]
+        self._begin_ms = start_ms - PAST_S * 1_000
+        self._world = World("calm", n_rooms, seed, self._begin_ms, parameters=PARAMETERS)
+        self._control_key, self._n_partitions = control_key, n_partitions
+        self._enters: Counter[str] = Counter(dict.fromkeys(self._world.room_ids, 0))
+        self._ranked: list[str] = []
+        self._n_waves = 0
+        self._is_told = False
+        self.live_since_ms: int | None = None
+
+    @property
+    def clock_ms(self) -> int | None:
+        """The world's time."""
+        return self._world.now_ts
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the past is written."""
+        return self.live_since_ms is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the rooms' sessions have ended."""
+        return self._world.now_ts > self._begin_ms + (PARAMETERS.session_s + 60) * 1_000
+
+    def due(self, wall_ms: int) -> list[Due]:
+        """Return what arrives up to now, at most `STEP_MS` of it; where the past ends, the policy for live."""
+        found: list[Due] = []
+        if not self._is_told:
+            self._is_told = True
+            found += self._policy(PAST_POLICY, self._begin_ms)
+        for arrival_ts, room_id, event in self._world.advance(min(wall_ms, self._world.now_ts + STEP_MS)):
+            found.append(Due(arrival_ts, room_id, orjson.dumps(event), 1))
+            if self.live_since_ms is None and event.get("action") == "enter":
+                self._enters[room_id] += 1
+        if self._world.now_ts >= wall_ms:
+            if self.live_since_ms is None:
+                self.live_since_ms = wall_ms
+                self._ranked = [room_id for room_id, _ in self._enters.most_common()]
+                found += self._policy(LIVE_POLICY, wall_ms)
+            self._plan_wave(self.live_since_ms)
+        return found
+
+    def modes(self) -> Modes:
+        """Return the rooms that get more than shadow, once their sizes are known."""
+        picked = [tuple(self._ranked[r] for r in ranks if r < len(self._ranked)) for ranks in (AUTO_RANKS, APPROVE_RANKS)]
+        return Modes(*picked)
+
+    def apply(self, room_id: str, plan_id: str, action: str, value: Value) -> Applied:
+        """Turn a plan's knob, as the platform would."""
+        return self._world.apply(room_id, plan_id, action, value)
+
+    def truth(self) -> list[Trouble]:
+        """Return the troubles that have begun."""
+        return [trouble for trouble in self._world.truth() if trouble.start_ts < self._world.now_ts]
+
+    def _policy(self, policy: Policy, ts: int) -> list[Due]:
+        versions: dict[str, object] = {"policy": policy.version()}
+        record = policy_record(policy, versions, 0, key=self._control_key, start_ts=ts, ts=ts)
+        return [Due(ts, EVERY_ROOM, record, 0)]
+
+    def _plan_wave(self, live_since_ms: int) -> None:
+        """Put the next wave's troubles in, each in another room than in the wave before."""
+        now_ms = self._world.now_ts
+        if now_ms < live_since_ms + self._n_waves * WAVE_MS:
+            return
+        for index in range(len(self._ranked)):
+            kind = self._scenario.trouble_of(index)
+            if kind is None:
+                continue
+            room_id = self._ranked[(index + self._n_waves) % len(self._ranked)]
+            begin_ms = now_ms + STARTS_MS[kind]
+            lasts_ms = FEED_DEAD_MS if kind == "feed_dead" else TROUBLE_MS
+            self._world.inject(kind, room_id, begin_ms, begin_ms + lasts_ms, size=SIZES.get(kind))
+        self._n_waves += 1
