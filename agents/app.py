@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 import faust
@@ -155,11 +155,7 @@ class Worker:
         value = None if snapshot is None else pack(offset, snapshot)
         confirmation = await self.send(self.table.changelog_topic_name, room_id.encode(), value, partition)
 
-        async def kept() -> None:
-            await confirmation
-            self.table.keep(partition, room_id, value)
-
-        return kept()
+        return _Kept(confirmation, lambda: self.table.keep(partition, room_id, value))
 
     # -- from Kafka -------------------------------------------------------------------------------------------
 
@@ -193,10 +189,12 @@ class Worker:
         if cursor is None or chunk.generation_id != self.app.consumer_generation_id:
             return  # of a former assignment: its records come again, here or elsewhere
         wanted = cursor.next
-        verdict = cursor.judge(chunk.records[0].offset, chunk.records[-1].offset, time.monotonic())
+        first, last = chunk.records[0].offset, chunk.records[-1].offset
+        verdict = cursor.judge(first, last, fetched_s=chunk.fetched_s, now_s=time.monotonic())
         if verdict == "read_again":
             log.info("records read again", extra=facts(topic=chunk.topic, partition=chunk.partition, offset=wanted))
             await self.app.consumer.seek_wait({chunk.tp: wanted})
+            cursor.asked(time.monotonic())
         if verdict != "take":
             return
         records = [record for record in chunk.records if record.offset >= wanted]
@@ -267,6 +265,17 @@ class Worker:
 
     async def _run_clock(self) -> None:
         await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
+
+
+class _Kept:
+    """A snapshot's confirmation; once it is there, this process holds the snapshot too."""
+
+    def __init__(self, confirmation: Confirmation, keep: Callable[[], None]) -> None:
+        self._confirmation, self._keep = confirmation, keep
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._confirmation.__await__()
+        self._keep()
 
 
 def _as_engine_records(records: Iterable[Any]) -> Records:

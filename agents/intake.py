@@ -2,7 +2,7 @@
 
 Around a rebalance Faust may skip records it has already fetched, or deliver some again. Both end here: what was taken
 is not taken again, and when records are missing, the partition is read again from where they should be. Only what is
-missing twice is missing in the log itself (removed by retention, or a transaction's marker).
+missing in that reading too is missing in the log itself (removed by retention, or a transaction's marker).
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from typing import Final, Literal
 Verdict = Literal["take", "repeat", "wait", "read_again"]
 
 RETRY_S: Final = 2.0
-"""How long to wait for records asked for again before asking once more."""
+"""How long to wait for a reading asked for before asking once more."""
 
 
 class Cursor:
-    """The next offset wanted of one partition, and the hole before the records seen last.
+    """The next offset wanted of one partition, and the hole that was seen before it. Times are of any clock.
 
     >>> cursor = Cursor(100)
-    >>> cursor.judge(100, 119, 0.0)
+    >>> cursor.judge(100, 119, fetched_s=0.0, now_s=0.0)
     'take'
-    >>> cursor.judge(110, 115, 0.0)     # taken before
+    >>> cursor.judge(110, 115, fetched_s=0.0, now_s=0.0)     # taken before
     'repeat'
-    >>> cursor.judge(130, 139, 0.0)     # 120..129 are missing
+    >>> cursor.judge(130, 139, fetched_s=0.0, now_s=0.0)     # 120..129 are missing
     'read_again'
-    >>> cursor.judge(140, 149, 0.1)     # was on its way already
+    >>> cursor.asked(0.1)
+    >>> cursor.judge(140, 149, fetched_s=0.0, now_s=0.2)     # was on its way already
     'wait'
-    >>> cursor.judge(130, 139, 0.2)     # the second time: the log has none
+    >>> cursor.judge(130, 139, fetched_s=0.2, now_s=0.3)     # the log has none
     'take'
     >>> cursor.next
     140
@@ -38,22 +39,25 @@ class Cursor:
     def __init__(self, next_offset: int) -> None:
         self.next = next_offset
         self._hole_end: int | None = None
-        self._asked_s = 0.0
+        self._asked_s: float | None = None
 
-    def judge(self, first: int, last: int, now_s: float) -> Verdict:
-        """Return what to do with records `first`..`last`; after "take" they count as taken.
+    def judge(self, first: int, last: int, *, fetched_s: float, now_s: float) -> Verdict:
+        """Return what to do with records `first`..`last` of a fetch begun at `fetched_s`.
 
-        Records taken together may begin before `next`: those are the caller's to leave out. "read_again" means that
-        the partition must be read again from `next`. `now_s` is any clock that does not go back.
+        After "take" they count as taken; they may begin before `next`, which is the caller's to leave out.
+        "read_again" means that the partition must be read again from `next`, and `asked` called once it is.
         """
         if last < self.next:
             return "repeat"
-        if first <= self.next or first == self._hole_end:
-            self.next = last + 1
-            self._hole_end = None
+        if self._asked_s is not None and fetched_s <= self._asked_s and first > self.next:
+            if now_s - self._asked_s < RETRY_S:
+                return "wait"
+        elif first <= self.next or (self._asked_s is not None and first == self._hole_end):
+            self.next, self._hole_end, self._asked_s = last + 1, None, None
             return "take"
-        if self._hole_end is not None and first > self._hole_end and now_s - self._asked_s < RETRY_S:
-            return "wait"
-        self._hole_end = first if self._hole_end is None else min(first, self._hole_end)
-        self._asked_s = now_s
+        self._hole_end = first
         return "read_again"
+
+    def asked(self, now_s: float) -> None:
+        """Note that the next fetch begins at `next`."""
+        self._asked_s = now_s

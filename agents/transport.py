@@ -12,6 +12,7 @@ Rebalancing, fetching, commits and the recovery of tables stay Faust's. What is 
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
@@ -37,6 +38,8 @@ class Chunk(ConsumerMessage):
     """Records of one partition, in order, as one message; its offset is the last one's."""
 
     records: list[Any]
+    fetched_s: float
+    """When asking for them began, on the monotonic clock."""
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -56,6 +59,7 @@ class ChunkConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield what one fetch brought: changelog records one by one, others as chunks."""
+        fetched_s = time.monotonic()
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
@@ -78,11 +82,11 @@ class ChunkConsumer(driver.Consumer):
                     return
                 if chunked:
                     self._read_offset[tp] = None
-                    yield tp, self._chunk(tp, batch[begin : begin + step])
+                    yield tp, self._chunk(tp, batch[begin : begin + step], fetched_s)
                 else:
                     yield tp, self._to_message(tp, batch[begin])
 
-    def _chunk(self, tp: TP, records: list[Any]) -> Chunk:
+    def _chunk(self, tp: TP, records: list[Any], fetched_s: float) -> Chunk:
         last = records[-1]
         chunk = Chunk(
             tp.topic,
@@ -97,7 +101,7 @@ class ChunkConsumer(driver.Consumer):
             tp=tp,
             generation_id=self.app.consumer_generation_id,
         )
-        chunk.records = records
+        chunk.records, chunk.fetched_s = records, fetched_s
         return chunk
 
     def highwater(self, tp: TP) -> int:
@@ -160,8 +164,6 @@ class PatientAssignor(PartitionAssignor):
 
     def assign(self, cluster: Any, member_metadata: Any) -> Any:
         """Return each member's part, after the others had time to ask for theirs."""
-        import time  # noqa: PLC0415 - so that nothing else here reads a clock or sleeps
-
         time.sleep(EMBEDDED_LEADER_DELAY_S)  # in the consumer's own thread
         return super().assign(cluster, member_metadata)
 

@@ -1,13 +1,11 @@
-"""A bid controller: acts on `bid.commands` by the contract's rule, answers on `bid.acks`. Put your platform into `apply`.
+"""A bid controller: ROOMPULSE_BROKER=kafka://... ROOMPULSE_CONTROL_KEY=... python -m examples.bid_controller NAME
 
-ROOMPULSE_BROKER=kafka://localhost:9092 ROOMPULSE_CONTROL_KEY=... python -m examples.bid_controller NAME
+It acts by the contract's rule and keeps nothing itself: what it did before a restart is read from the topics.
 """
 
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -16,89 +14,84 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from schemas.control import is_signed, sign
 from schemas.topics import BID_ACKS, BID_COMMANDS, OPS_KILL
 
-Message = dict[str, Any]
 KNOBS = {"set_bid": "bid", "set_roi_goal": "goal", "set_budget": "budget", "pause": "delivery", "resume": "delivery"}
-BACK = 10_000  # records a partition read again at start: the last minute's commands, and what we answered to them
 
 
-def apply(command: Message) -> str:
-    """Turn the knob; return an ack's status. If this dies, the next start answers `unknown` and does not try again."""
-    print(command["room_id"], command["plan_id"], command["action"], command["value"], flush=True)
+def apply(command: Any) -> str:
+    """Turn the knob (your platform's API goes here) and return an ack's status."""
+    print(command["room_id"], command["plan_id"], command["action"], command.get("value"), flush=True)
     return "applied"
 
 
-def decide(command: Message, *, now_ms: int, beat_ms: int, last_seq: int, is_done: bool, is_killed: bool) -> str:
-    """Return `act`, `refuse` (too late) or `leave`; `beat_ms` is the last heartbeat in the command's partition."""
+def may_act(command: Any, now: int, *, beat_ms: int, last_seq: int, is_done: bool, is_killed: bool) -> bool:
+    """Decide; `beat_ms` is the last heartbeat of the command's partition, `last_seq` the last acted on for its knob."""
     is_meant = command["status"] == "approved" or (command["mode"], command["status"]) == ("auto", "issued")
-    if is_killed or now_ms - beat_ms > 30_000 or is_done or not is_meant or command["seq"] <= last_seq:
-        return "leave"
-    return "act" if now_ms < command["expires_ts"] else "refuse"
+    is_new = not is_done and command["seq"] > last_seq and now < command["expires_ts"]
+    return is_meant and is_new and not is_killed and now - beat_ms <= 30_000
 
 
-def held(consumer: Any) -> Iterator[tuple[Any, Message]]:
-    """Yield what the topics hold by now and was not read before."""
-    ends = consumer.end_offsets(consumer.assignment())
-    while any(consumer.position(partition) < end for partition, end in ends.items()):
-        for records in consumer.poll(timeout_ms=100).values():
-            yield from ((record, orjson.loads(record.value or b"{}")) for record in records)
+def now_ms() -> int:
+    """Return the wall clock's time."""
+    return time.time_ns() // 1_000_000
 
 
-def run(
-    broker: str, name: str, key: bytes, turn: Callable[[Message], str] = apply, is_over: Any = lambda: False
-) -> None:
-    """Act until `is_over`; what was done before a restart is in the topics."""
-    kid, queue, started_ms = f"controller:{name}", deque[tuple[int, Message]](), time.time_ns() // 10**6
-    done, killed, beats, last = dict[str, str](), dict[str, bool](), dict[int, int](), dict[tuple[str, ...], int]()
-    producer = KafkaProducer(bootstrap_servers=broker, acks="all")
-    consumer = KafkaConsumer(bootstrap_servers=broker, enable_auto_commit=False, fetch_max_wait_ms=50)
-    topics = {topic: consumer.partitions_for_topic(topic) or () for topic in (OPS_KILL, BID_ACKS, BID_COMMANDS)}
-    consumer.assign([TopicPartition(topic, number) for topic, numbers in topics.items() for number in numbers])
-    first = consumer.beginning_offsets(consumer.assignment())
-    for at, end in consumer.end_offsets(consumer.assignment()).items():
-        consumer.seek(at, first[at] if at.topic == OPS_KILL else max(first[at], end - BACK))
+class Controller:
+    """What the topics say, and what is done about it; `turn` is what turns a knob."""
 
-    def answer(command: Message, status: str) -> None:
-        done[command["command_id"]] = status
-        ack = {"command_id": command["command_id"], "room_id": command["room_id"], "ts": time.time_ns() // 10**6}
-        value = orjson.dumps(sign({**ack, "status": status}, key, kid))
-        producer.send(BID_ACKS, value, command["room_id"].encode()).get(timeout=10)
+    def __init__(self, broker: str, name: str, key: bytes, turn: Any = apply) -> None:
+        self.kid, self.key, self.turn = f"controller:{name}", key, turn
+        self.killed, self.beats, self.done = dict[str, bool](), dict[int, int](), dict[str, Any]()
+        self.known, self.queue = list[Any](), list[Any]()
+        self.producer = KafkaProducer(bootstrap_servers=broker, acks="all")
+        self.topics = KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest", enable_auto_commit=False)
+        names = (OPS_KILL, BID_ACKS, BID_COMMANDS)
+        self.topics.assign([TopicPartition(t, number) for t in names for number in self.topics.partitions_for_topic(t)])
+        self.read()
+        for ack in [ack for ack in self.done.values() if ack["status"] == "accepted"]:
+            self.answer(ack, "unknown")  # we died while turning it: never again, the platform shows what became of it
 
-    while not is_over():
-        for record, message in held(consumer):
-            if record.topic == OPS_KILL:
-                killed[record.key.decode()] = message.get("on", False)
-            elif record.topic == BID_ACKS:
-                if message.get("kid") == kid and is_signed(message, key):
-                    done[message["command_id"]] = message["status"]
-            elif message["action"] == "heartbeat":
-                beats[record.partition] = min(message["ts"], time.time_ns() // 10**6)
-            elif message["action"] in KNOBS:
-                queue.append((record.partition, message))
-        if not queue:
-            time.sleep(0.05)
-            continue
-        partition, command = queue.popleft()  # one a turn: the kill switch is read before each
-        knob = (command["room_id"], command["plan_id"], KNOBS[command["action"]])
-        status = done.get(command["command_id"])
-        if status == "accepted":
-            answer(command, "unknown")
-        if status not in (None, "expired"):
-            last[knob] = max(last.get(knob, 0), command["seq"])
-        verdict = decide(
-            command, now_ms=time.time_ns() // 10**6, beat_ms=beats.get(partition, 0), last_seq=last.get(knob, 0),
-            is_done=status is not None, is_killed=killed.get("*", False) or killed.get(command["room_id"], False),
-        )  # fmt: skip
-        if verdict == "act":
-            last[knob] = command["seq"]
-            answer(command, "accepted")  # written before the knob turns
-            answer(command, turn(command))
-        elif verdict == "refuse" and command["expires_ts"] > started_ms:
-            answer(command, "expired")
+    def read(self) -> None:
+        """Take in all that the topics hold by now."""
+        ends = self.topics.end_offsets(self.topics.assignment())
+        while any(self.topics.position(partition) < end for partition, end in ends.items()):
+            for record in (record for records in self.topics.poll(100).values() for record in records):
+                message = orjson.loads(record.value or b"{}")
+                if record.topic == OPS_KILL:
+                    self.killed[record.key.decode()] = message.get("on", False)
+                elif record.topic == BID_ACKS and message.get("kid") == self.kid and is_signed(message, self.key):
+                    self.done[message["command_id"]] = message
+                elif message.get("action") == "heartbeat":
+                    self.beats[record.partition] = min(message["ts"], now_ms())
+                elif message.get("action") in KNOBS:
+                    knob = (message["room_id"], message["plan_id"], KNOBS[message["action"]])
+                    self.known.append((knob, message["seq"], message["command_id"]))
+                    self.queue.append((record.partition, knob, message))
+
+    def answer(self, command: Any, status: str) -> None:
+        """Write a signed answer, and wait until it is written."""
+        ack = {"command_id": command["command_id"], "room_id": command["room_id"], "ts": now_ms(), "status": status}
+        self.done[command["command_id"]] = sign(ack, self.key, self.kid)
+        value = orjson.dumps(self.done[command["command_id"]])
+        self.producer.send(BID_ACKS, value, command["room_id"].encode()).get(timeout=10)
+
+    def step(self) -> None:
+        """Act on what is new; the kill switch is read again before each act."""
+        self.read()
+        while self.queue:
+            partition, knob, command = self.queue.pop(0)
+            if now_ms() < command["expires_ts"]:
+                self.read()
+                last_seq = max((seq for k, seq, name in self.known if k == knob and name in self.done), default=0)
+                killed = self.killed.get("*", False) or self.killed.get(command["room_id"], False)
+                done, beat_ms = command["command_id"] in self.done, self.beats.get(partition, 0)
+                if may_act(command, now_ms(), beat_ms=beat_ms, last_seq=last_seq, is_done=done, is_killed=killed):
+                    self.answer(command, "accepted")  # written before the knob turns
+                    self.answer(command, self.turn(command))
 
 
 if __name__ == "__main__":
-    run(
-        os.environ["ROOMPULSE_BROKER"].removeprefix("kafka://"),
-        sys.argv[1],
-        os.environ["ROOMPULSE_CONTROL_KEY"].encode(),
-    )
+    url, secret = os.environ["ROOMPULSE_BROKER"], os.environ["ROOMPULSE_CONTROL_KEY"]
+    controller = Controller(url.removeprefix("kafka://"), sys.argv[1], secret.encode())
+    while True:
+        controller.step()
+        time.sleep(0.1)

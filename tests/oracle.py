@@ -24,7 +24,10 @@ COUNTED: Final = (
 
 
 class Effect(NamedTuple):
-    """One change of one count: when it happened, in which session it arrived, whether it belongs to one before."""
+    """One change of one count: when it happened, in which session it arrived, whether it belongs to one before.
+
+    `purse` numbers the room's currencies: amounts of two of them have no sum.
+    """
 
     room: str
     session: int
@@ -32,6 +35,7 @@ class Effect(NamedTuple):
     name: str
     amount: int
     is_past: bool
+    purse: int
 
 
 class Room:
@@ -44,6 +48,8 @@ class Room:
         self.started: int | None = None
         self.ended = False
         self.currency: str | None = None
+        self.booked_in: str | None = None
+        self.purse = 0
         self.orders: dict[str, list[dict[str, Any]]] = {}
         self.totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
 
@@ -154,8 +160,10 @@ class Oracle:
     def _apply(self, event: dict[str, Any], factor: Fraction) -> None:
         kind, ts = event["type"], event["ts"]
         room = self.rooms.setdefault(event["room_id"], Room())
-        if kind in MONEY_TYPES and room.currency is None:
-            room.currency = event["currency"]
+        if kind in MONEY_TYPES:
+            room.currency = room.currency or event["currency"]
+            room.purse += room.booked_in not in (None, room.currency)
+            room.booked_in = room.currency
         if kind == "room":
             self._session(room, event)
         elif kind == "view" and event["action"] == "enter":
@@ -181,7 +189,7 @@ class Oracle:
         """Note an effect; the moment that decides the session is its own `ts` but for refunds."""
         room = self.rooms[event["room_id"]]
         is_past = room.begins is not None and (ts if decides is None else decides) < room.begins
-        self.effects.append(Effect(event["room_id"], room.session, ts, name, amount, is_past))
+        self.effects.append(Effect(event["room_id"], room.session, ts, name, amount, is_past, room.purse))
 
     def _session(self, room: Room, event: Mapping[str, Any]) -> None:
         ts = event["ts"]
@@ -240,7 +248,9 @@ class Oracle:
     def window(self, room_id: str, begin: int, end: int, effects: Iterable[Effect] | None = None) -> dict[str, int]:
         """Return every count of what happened in begin <= ts < end."""
         found: Counter[str] = Counter()
-        for effect in self.effects if effects is None else effects:
-            if effect.room == room_id and begin <= effect.ts < end:
+        known = self.effects if effects is None else effects
+        purse = max((effect.purse for effect in known if effect.room == room_id), default=0)
+        for effect in known:
+            if effect.room == room_id and begin <= effect.ts < end and (effect.name not in MONEY or effect.purse == purse):
                 found[effect.name] += effect.amount
         return {name: found[name] for name in COUNTED}

@@ -16,6 +16,7 @@ from agents.bridge import policy_record
 from agents.demo.source import Due
 from pipeline.simulate import SCENARIOS, Parameters, Trouble, World
 from pipeline.simulate.market import Applied, Value
+from pipeline.simulate.parameters import CHANNELS
 from pipeline.simulate.truth import TroubleKind
 from schemas.base import EVERY_ROOM
 from schemas.settings import EngineSettings, Policy
@@ -37,16 +38,20 @@ STARTS_MS: Final[dict[TroubleKind, int]] = {
     "crowd_echo": 10_000,
 }
 """When each kind begins in a wave: bots first, they are seen soonest."""
-SIZES: Final[dict[TroubleKind, float]] = {"bot_burst": 16.0, "cost_rise": 3.0, "angry_chat": 8.0}
+SIZES: Final[dict[TroubleKind, float]] = {"cost_rise": 3.0, "angry_chat": 8.0}
 """Where the kind's own size would take minutes to show in a small room."""
+BOTS_S: Final = 5.0
+"""Bots a second, whatever the room: some 15 s of them are enough to be sure."""
+LEAST_BOTS: Final = 5.0
+"""Times the channel's usual enters, in a room so large that `BOTS_S` would be lost in it."""
 AUTO_RANKS: Final = (0, 1, 4, 5)
 APPROVE_RANKS: Final = (3,)
 """Rooms by traffic, the largest is 0, that act by themselves, and that ask first; the rest stay in shadow."""
 
 PARAMETERS: Final = Parameters(
     size=0.6,
-    traffic_sigma=0.9,  # many small rooms and a few large ones, as on any platform
-    budget_minor=1_200_000,
+    traffic_sigma=0.6,  # many small rooms and a few large ones, as on any platform
+    budget_minor=1_000_000,
     comment_ratio=0.45,
     positive_ratio=0.30,
     negative_ratio=0.09,
@@ -155,5 +160,12 @@ class SimulatedRooms:
             room_id = self._ranked[(index + self._n_waves) % len(self._ranked)]
             begin_ms = now_ms + STARTS_MS[kind]
             lasts_ms = FEED_DEAD_MS if kind == "feed_dead" else TROUBLE_MS
-            self._world.inject(kind, room_id, begin_ms, begin_ms + lasts_ms, size=SIZES.get(kind))
+            self._world.inject(kind, room_id, begin_ms, begin_ms + lasts_ms, size=self._size(kind, room_id))
         self._n_waves += 1
+
+    def _size(self, kind: TroubleKind, room_id: str) -> float | None:
+        """Return how strong a trouble is in this room; None is the kind's own."""
+        if kind != "bot_burst":
+            return SIZES.get(kind)
+        usual_s = self._enters[room_id] / PAST_S * CHANNELS[0].enters_s / sum(c.enters_s for c in CHANNELS)
+        return max(LEAST_BOTS, BOTS_S / max(usual_s, 0.01))
