@@ -13,9 +13,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
+from faust.tables.recovery import Recovery
 from faust.types import TP
 from yarl import URL
 
@@ -188,22 +189,32 @@ class Worker:
         cursor = self._cursors.get(chunk.tp)
         if cursor is None or chunk.generation_id != self.app.consumer_generation_id:
             return  # of a former assignment: its records come again, here or elsewhere
+        shard = self.rooms.shard(chunk.partition)
         wanted = cursor.next
         first, last = chunk.records[0].offset, chunk.records[-1].offset
         verdict = cursor.judge(first, last, fetched_s=chunk.fetched_s, now_s=time.monotonic())
         if verdict == "read_again":
             log.info("records read again", extra=facts(topic=chunk.topic, partition=chunk.partition, offset=wanted))
-            await self.app.consumer.seek_wait({chunk.tp: wanted})
-            cursor.asked(time.monotonic())
+            await self._read_again(chunk.tp, cursor)
         if verdict != "take":
             return
         records = [record for record in chunk.records if record.offset >= wanted]
         if chunk.topic == ROOM_EVENTS:
-            await self.rooms.apply(chunk.partition, _as_engine_records(records))
+            if shard is not None:
+                await self.rooms.apply(shard, _as_engine_records(records))
         else:
             await self.bridge.carry(chunk.topic, chunk.partition, records)
             if self._cursors.get(chunk.tp) is cursor:
-                self._consumer.acknowledge(chunk.tp, records[-1].offset)
+                self._consumer.acknowledge(chunk.tp, last)
+
+    async def _read_again(self, tp: TP, cursor: Cursor) -> None:
+        try:
+            await self.app.consumer.seek_wait({tp: cursor.next})
+        except Exception:
+            if self._cursors.get(tp) is cursor:
+                raise
+            return  # taken away while asking
+        cursor.asked(time.monotonic())
 
     async def _fail(self, error: Exception) -> None:
         self.rooms.forget()
@@ -214,9 +225,12 @@ class Worker:
 
     async def _on_recovered(self, *_args: Any, **_kwargs: Any) -> None:
         """Start with the partitions of this assignment, from the changelog that was just read."""
+        recovery = cast(Recovery, self.app.tables.recovery)  # type: ignore[attr-defined]  # not in TableManagerT
+        if recovery.signal_recovery_start.is_set():
+            return  # assigned anew meanwhile: this is called again once that is recovered
         assigned = [tp for tp in self.app.consumer.assignment() if tp.topic in (ROOM_EVENTS, *JUDGES)]
         positions = await self._consumer.positions(assigned) if assigned else {}
-        lost = self.table.missing(self.app.tables.recovery.active_highwaters)  # type: ignore[attr-defined]  # not in TableManagerT
+        lost = self.table.missing(recovery.active_highwaters)
         if lost:
             msg = f"changelog must be read to its end before work begins, got a gap in partitions {lost}: start again"
             raise ProgramError(msg)

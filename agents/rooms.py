@@ -126,11 +126,14 @@ class Rooms:
         """Drop every partition without a word to Kafka: a successor goes on from what is durable."""
         self._shards = {}
 
-    async def apply(self, partition: int, records: Records) -> None:
-        """Apply records of one partition, unless it was taken away."""
+    def shard(self, partition: int) -> Shard | None:
+        """Return the partition as it is held now; None when it is not."""
+        return self._shards.get(partition)
+
+    async def apply(self, shard: Shard, records: Records) -> None:
+        """Apply records to a partition, unless it was taken away, be it for a moment: then they come again."""
         async with self._applying:
-            shard = self._shards.get(partition)
-            if shard is not None and records:
+            if self._shards.get(shard.partition) is shard and records:
                 with self._whole_or_gone(shard):
                     await shard.apply(records, self._send)
 

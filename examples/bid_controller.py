@@ -14,6 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from schemas.control import is_signed, sign
 from schemas.topics import BID_ACKS, BID_COMMANDS, OPS_KILL
 
+# What this controller can turn; a pause and a resume count on one knob, since the later one holds.
 KNOBS = {"set_bid": "bid", "set_roi_goal": "goal", "set_budget": "budget", "pause": "delivery", "resume": "delivery"}
 
 

@@ -12,6 +12,7 @@ so the old edge of a window is rounded down to a bucket of at most a sixtieth of
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -98,6 +99,13 @@ class Windows(msgspec.Struct):
                         older.put(start_ms, tally)
                         break
         return changed
+
+    def drop(self, is_dropped: Callable[[str], bool]) -> None:
+        """Forget counters of the rolling windows by name; the session's stay."""
+        for zone in self.zones:
+            for tally in (zone.total, *zone.buckets.values()):
+                for name in [name for name in tally if is_dropped(name)]:
+                    del tally[name]
 
     def next_expiry_ms(self) -> int | None:
         """Return the first moment at which some window's content changes by itself."""

@@ -14,6 +14,7 @@ from pipeline.judge import is_stale
 from pipeline.roi import Return
 from pipeline.room import RoomState
 from pipeline.sketches import bin_value, quantile
+from schemas.base import capped
 from schemas.commands import BidCommand, Guardrail, Reason
 
 NEEDED_FEEDS: Final = ("spend", "order")
@@ -157,8 +158,8 @@ class Commander:
             room_id=room.room_id,
             plan_id=plan.plan_id,
             channel=plan.channel,
-            ts=self.now_ms,
-            expires_ts=expires_ts,
+            ts=capped(self.now_ms),
+            expires_ts=capped(expires_ts),
             action=action,
             direction="none" if more_spend is None else "more_spend" if more_spend else "less_spend",
             prev_value=plan.shown(plan.knob),
@@ -179,11 +180,12 @@ class Commander:
 
     def approve(self, command_id: str) -> bool:
         """Send a pending command again as approved, under its own id; False when it is not pending any more."""
+        is_stopped = self.room.is_killed or self.ctx.star.is_killed or not self.room.session.is_active
         for plan in self.room.plans.values():
             opened = plan.open
             if opened is None or opened.command_id != command_id or opened.status != "pending_approval":
                 continue
-            if self.now_ms >= opened.expires_ts:
+            if is_stopped or self.now_ms >= opened.expires_ts:
                 plan.open = None
                 return False
             opened.status, opened.revision = "approved", opened.revision + 1
@@ -201,7 +203,9 @@ class Commander:
         return False
 
     def override(self, plan: Plan, value: int, now: Situation, actor: str) -> bool:
-        """Send an operator's own value, within floor and cap; False when the plan's knob is not known."""
+        """Send an operator's own value, within floor and cap, in any mode but `off`; False when nothing may be bid."""
+        if not self.room.session.is_active or now.mode == "off":
+            return False
         if not plan.knob or now.is_killed or plan.bid_kind not in ("cost_per_action", "roi_goal"):
             return False
         clipped_to, clip = clip_range(plan, value, now, self.ctx.policy.bidding)
@@ -238,15 +242,26 @@ def answer(room: RoomState, ack: Any) -> bool:
         if ack.status == "unknown":
             plan.is_outcome_unknown = True
         elif ack.status == "applied":
-            plan.knob, plan.changed_ms = _observed(plan, ack.observed_value, opened.value), ack.ts
+            knob = _observed(plan, ack.observed_value, opened.value)
+            if knob is None:
+                plan.is_outcome_unknown = True
+                return True
+            plan.knob, plan.changed_ms = knob, ack.ts
             if plan.edits_left:
                 plan.edits_left -= 1
         return True
     return False
 
 
-def _observed(plan: Plan, observed: int | str | None, wanted: int) -> int:
-    """Return the knob as the controller read it back, else as it was asked for."""
+def _observed(plan: Plan, observed: int | str | None, wanted: int) -> int | None:
+    """Return the knob as the controller read it back, else as it was asked for; None for what no knob can be."""
     if observed is None:
         return wanted
-    return goal_micro(observed) if plan.is_goal else int(observed)
+    return goal_micro(observed) if plan.is_goal else whole_minor(observed)
+
+
+def whole_minor(value: int | str) -> int | None:
+    """Return a bid in minor units; None for a decimal with places."""
+    if isinstance(value, int):
+        return value
+    return int(value) if value.isdigit() else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from pipeline.bidding.plan import goal_micro
-from pipeline.commands import Commander
+from pipeline.commands import Commander, whole_minor
 from pipeline.context import Context
 from pipeline.judge import told
 from pipeline.room import RoomState
@@ -22,6 +23,11 @@ class Refused(ValueError):  # noqa: N818 - it reads as what it is: the control w
 
 def read(event: Any) -> Any:
     """Return a control's arguments; raise `Refused` when they do not fit."""
+    try:
+        orjson.dumps(event.args)
+    except TypeError as error:
+        msg = f"args: integers must be within 64 bits and text must be encodable: {error}"
+        raise Refused(msg) from None
     try:
         args = arguments(event.action, event.args)
         if event.action == "update_settings" and args.policy is not None:
@@ -75,7 +81,7 @@ class RoomControl:
             case "override_bid":
                 plan = room.plans.get(args.plan_id)
                 if plan is not None:
-                    value = goal_micro(args.value) if plan.is_goal else _whole(args.value)
+                    value = goal_micro(args.value) if plan.is_goal else whole_minor(args.value)
                     if value is not None:
                         self.commander.override(plan, value, now, event.actor)
             case "exclude_window":
@@ -97,10 +103,3 @@ class RoomControl:
             else:
                 incident.resolve(self.now_ms)
                 self.anomalies.append(told(self.room, key, "resolved", self.now_ms, self.ctx, params={"by": actor}))
-
-
-def _whole(value: int | str) -> int | None:
-    """Return a bid in minor units; a decimal with places is none."""
-    if isinstance(value, int):
-        return value
-    return int(value) if value.isdigit() else None

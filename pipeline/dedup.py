@@ -1,4 +1,4 @@
-"""Event ids already seen: for ever within a session where money hangs on it, a minute or two elsewhere."""
+"""Event ids already seen: until the session after theirs where money hangs on it, a minute or two elsewhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import msgspec
 
 
 class SeenIds(msgspec.Struct):
-    """Remember ids in two generations that turn over, so that each is known for `keep_ms` to twice that.
+    """Remember ids, by 128-bit fingerprint, in two generations that turn over: each for `keep_ms` to twice that.
 
-    Exact while remembered (63-bit keyed tokens; a million ids collide once in 10^7 rooms). Ids of money are kept
-    apart and exactly (128 bits) by `remember_money`, until the session after theirs is over.
+    Ids of money are kept apart and longer, by `remember_money`. An id is one id, whatever its event was about.
     """
 
     turned_ms: int = 0
-    recent: set[int] = msgspec.field(default_factory=set)
-    former: set[int] = msgspec.field(default_factory=set)
+    recent: set[bytes] = msgspec.field(default_factory=set)
+    former: set[bytes] = msgspec.field(default_factory=set)
     money: dict[bytes, int] = msgspec.field(default_factory=dict)
 
     def turn(self, now_ms: int, keep_ms: int) -> None:
@@ -24,13 +23,13 @@ class SeenIds(msgspec.Struct):
             self.recent = set()
             self.turned_ms = now_ms
 
-    def has(self, token: int) -> bool:
-        """Tell whether an id that carries no money was seen."""
-        return token in self.recent or token in self.former
+    def has(self, fingerprint: bytes) -> bool:
+        """Tell whether an id was seen."""
+        return fingerprint in self.recent or fingerprint in self.former or fingerprint in self.money
 
-    def remember(self, token: int) -> None:
+    def remember(self, fingerprint: bytes) -> None:
         """Note an id that carries no money."""
-        self.recent.add(token)
+        self.recent.add(fingerprint)
 
     def remember_money(self, fingerprint: bytes, now_ms: int) -> None:
         """Note an id that carries money, and when, so that it can be let go one day."""

@@ -9,6 +9,7 @@ from pipeline.context import Context
 from pipeline.metrics import PRIOR, compute, this_session
 from pipeline.roi import Return, matured_spend, net_attributed_minor, returns, roas
 from pipeline.room import RoomState
+from schemas.base import capped
 
 HOUR_MS: Final = 3_600_000
 
@@ -118,7 +119,7 @@ class View:
 def signals(room: RoomState, view: View, *, with_channels: bool) -> dict[str, Any]:
     """Return the fields of one emission's `RoomSignals`; `revision` counts a room's emissions."""
     room.revision += 1
-    fields: dict[str, Any] = {"room_id": room.room_id, "ts": view.now_ms, "revision": room.revision}
+    fields: dict[str, Any] = {"room_id": room.room_id, "ts": capped(view.now_ms), "revision": room.revision}
     if room.config.currency is not None:
         fields["currency"] = room.config.currency
     fields |= {"stage": room.config.stage, "mode": room.config.mode, "windows": view.windows()}

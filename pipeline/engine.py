@@ -29,7 +29,7 @@ from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
 from pipeline.snapshot import dump, load_room, load_star
 from schemas import topics
-from schemas.base import EVERY_ROOM, MODE_RANK
+from schemas.base import EVERY_ROOM, MODE_RANK, capped
 from schemas.commands import BidCommand, Reason
 from schemas.control import DEFAULT_KID, is_signed
 from schemas.deadletters import DeadLetter, RejectReason
@@ -121,10 +121,10 @@ class Engine:
                 rejected = element
                 if type(element) is not Reject:
                     rejected = self._element(element, offset, value, fresh_rooms, out)
+                    if rejected is not None and is_array(value):
+                        rejected = rejected._replace(place=place, payload=raw_elements(value)[place])
                 if rejected is not None and is_new:
                     star.rejects[rejected.reason] = star.rejects.get(rejected.reason, 0) + 1
-                    if rejected.payload is value and is_array(value):  # refused by state, not by form
-                        rejected = rejected._replace(place=place, payload=raw_elements(value)[place])
                     out.append(self._dead_letter(rejected, offset, key))
             for room_id in fresh_rooms:
                 self._rooms[room_id].offset = offset
@@ -133,11 +133,14 @@ class Engine:
     def _stamp(self, elements: list[Any], value: bytes) -> int:
         """Return the stamp of a record in a file without stamps: the largest accepted `ts` so far."""
         stamp = self._ctx.star.largest_ts
+        seen: set[tuple[str, str]] = set()
+        trial = RoomState("", RoomConfig("off"))  # what the elements before would make of the session's currency
         for element in elements:
-            if type(element) is Reject or element.ts <= stamp:
+            if type(element) is Reject or (name := (element.room_id, element.event_id)) in seen:
                 continue
-            if self._refusal(element, value) is None and not self._is_repeated(element):
-                stamp = element.ts
+            if self._refusal(element, value, trial) is None and not self._is_repeated(element):
+                seen.add(name)
+                stamp = max(stamp, element.ts)
         return stamp
 
     def _element(
@@ -183,7 +186,7 @@ class Engine:
 
     # -- what is refused, what is repeated --------------------------------------------------------------------
 
-    def _refusal(self, event: Any, value: bytes) -> Reject | None:
+    def _refusal(self, event: Any, value: bytes, trial: RoomState | None = None) -> Reject | None:
         kind = KIND_OF[type(event)]
         if kind in ("control", "ack"):
             reason = self._distrust(value)
@@ -197,12 +200,15 @@ class Engine:
         elif event.room_id == EVERY_ROOM and kind != "tick":
             return Reject("bad_value", "room_id: must name one room, got '*'", None, value)
         elif kind in MONEY_KINDS:
-            room = self._rooms.get(event.room_id)
-            if room is not None:
-                try:
-                    room.factor_for(event.currency, self._ctx)
-                except CurrencyUnknownError as unknown:
-                    return Reject("currency_unknown", str(unknown), None, value)
+            room = self._rooms.get(event.room_id) or self._blank_room(event.room_id)
+            try:
+                room.factor_for(event.currency, self._ctx, is_past=event.ts < room.session.begins_ts)
+                if trial is not None and room.config.currency is None:
+                    trial.money_factor(event.currency, self._ctx)
+            except CurrencyUnknownError as unknown:
+                return Reject("currency_unknown", str(unknown), None, value)
+        elif kind == "room" and trial is not None and event.settings is not None:
+            trial.config.currency = trial.config.currency or event.settings.currency
         return None
 
     def _distrust(self, value: bytes) -> tuple[RejectReason, str] | None:
@@ -224,20 +230,18 @@ class Engine:
         if room is None or kind == "tick":
             if kind == "control" and event.control_id in star.control_ids:
                 return True
-            return star.seen.has(identities.event(f"{event.room_id}\0{event.event_id}"))
-        if kind in MONEY_KINDS:
-            return identities.fingerprint(event.event_id) in room.seen.money
+            return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
         if kind == "control" and event.control_id in room.control_ids:
             return True
-        return room.seen.has(identities.event(event.event_id))
+        return room.seen.has(identities.fingerprint(event.event_id))
 
     def _remember(self, room: RoomState, kind: str, event: Any) -> None:
-        now_ms, identities = self._ctx.star.clock_ms, self._ctx.identities
+        now_ms, fingerprint = self._ctx.star.clock_ms, self._ctx.identities.fingerprint(event.event_id)
         if kind in MONEY_KINDS:
-            room.seen.remember_money(identities.fingerprint(event.event_id), now_ms)
+            room.seen.remember_money(fingerprint, now_ms)
             return
         room.seen.turn(now_ms, self._ctx.policy.engine.recent_ids_ms)
-        room.seen.remember(identities.event(event.event_id))
+        room.seen.remember(fingerprint)
         if kind == "control":
             room.control_ids[event.control_id] = now_ms
 
@@ -295,7 +299,7 @@ class Engine:
             seq=beat_ms // self._ctx.policy.engine.heartbeat_interval_ms,
             room_id=EVERY_ROOM,
             ts=beat_ms,
-            expires_ts=beat_ms + self._ctx.policy.bidding.lifetime_ms,
+            expires_ts=capped(beat_ms + self._ctx.policy.bidding.lifetime_ms),
             action="heartbeat",
             direction="none",
             mode="off" if self._ctx.star.is_killed else self._ctx.policy.bidding.max_mode,
@@ -349,7 +353,7 @@ class Engine:
             has_commands = bool(commander.messages)
             self._commands(room, commander, out)
         is_emission = (now_ms - phase) % engine.emit_interval_ms == 0
-        if judge.has_opened or has_commands or (room.is_changed and is_emission):
+        if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
             self._emit(room, view or View(room, now_ms, ctx), out)
         self._schedule(room, now_ms)
 
@@ -372,7 +376,7 @@ class Engine:
             # Multiples of the room's own phase, so that channels of many rooms do not go out together.
             room.channels_due_ms = next_turn_ms(view.now_ms, self._phase(room) % interval_ms, interval_ms)
         out.append(Output(topics.ROOM_SIGNALS, room.room_id, signals(room, view, with_channels=with_channels)))
-        room.is_changed = False
+        room.is_changed = room.must_tell = False
 
     def _schedule(self, room: RoomState, now_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
@@ -395,7 +399,7 @@ class Engine:
     def _star_event(self, kind: str, event: Any, out: list[Output]) -> None:
         star = self._ctx.star
         star.seen.turn(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
-        star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
+        star.seen.remember(self._ctx.identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
         if kind != "control" or event.room_id != EVERY_ROOM:
             return
         star.control_ids[event.control_id] = star.clock_ms
@@ -420,6 +424,7 @@ class Engine:
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in action.anomalies)
         self._commands(room, commander, out)
         room.is_changed = True
+        room.must_tell = bool(commander.messages)
 
     def _commands(self, room: RoomState, commander: Commander, out: list[Output]) -> None:
         for command in commander.messages:
@@ -455,10 +460,13 @@ class Engine:
 
     # -- rooms, snapshots, the end ----------------------------------------------------------------------------
 
-    def _new_room(self, room_id: str) -> RoomState:
+    def _blank_room(self, room_id: str) -> RoomState:
         policy = self._ctx.policy
         config = RoomConfig(mode=policy.bidding.mode, stage=policy.default_stage)
-        room = self._rooms[room_id] = RoomState(room_id, config, turn=phase_ms(room_id, 1 << 40, 1))
+        return RoomState(room_id, config, turn=phase_ms(room_id, 1 << 40, 1))
+
+    def _new_room(self, room_id: str) -> RoomState:
+        room = self._rooms[room_id] = self._blank_room(room_id)
         return room
 
     def snapshot(self) -> dict[str, bytes]:

@@ -36,14 +36,8 @@ class Identities:
             token = self._cache[name] = int.from_bytes(digest.digest(), "big") >> 1
         return token
 
-    def event(self, event_id: str) -> int:
-        """Return the token of an event's id, as duplicates are told by; not cached, since ids seldom repeat."""
-        digest = self._state.copy()
-        digest.update(event_id.encode())
-        return int.from_bytes(digest.digest(), "big") >> 1
-
     def fingerprint(self, raw: str) -> bytes:
-        """Return 128 bits for things that must never collide: orders, and the ids of money."""
+        """Return 128 bits for things that must never collide: orders, and the ids of events."""
         digest = self._wide_state.copy()
         digest.update(raw.encode())
         return digest.digest()

@@ -11,7 +11,7 @@ from pipeline.ids import derived
 from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
 from pipeline.room import RoomState
 from schemas.anomalies import Anomaly, Cause, Contributor
-from schemas.base import Severity
+from schemas.base import Severity, capped
 
 COUNTED: Final = (
     "n_negative",
@@ -244,7 +244,7 @@ def told(
     return Anomaly.model_construct(
         anomaly_id=incident.anomaly_id,
         room_id=room.room_id,
-        ts=now_ms,
+        ts=capped(now_ms),
         status=status,
         severity=trouble.severity,
         metric=trouble.metric,
@@ -258,8 +258,8 @@ def told(
         contributors=[Contributor(dimension=d, value=v, share=s) for d, v, s in trouble.contributors],
         money_at_risk_minor=trouble.risk_minor,
         owner=settings.owners.get(trouble.cause, "traffic"),
-        ack_due_ts=None if ack_s is None else incident.opened_ms + ack_s * 1_000,
-        resolve_due_ts=None if resolve_s is None else incident.opened_ms + resolve_s * 1_000,
+        ack_due_ts=None if ack_s is None else capped(incident.opened_ms + ack_s * 1_000),
+        resolve_due_ts=None if resolve_s is None else capped(incident.opened_ms + resolve_s * 1_000),
         escalation_level=incident.escalation,
         runbook=f"{settings.runbook_url}#{trouble.cause}",
         code=trouble.metric,

@@ -9,6 +9,7 @@ from pipeline.buckets import Tally
 from pipeline.quality import ivt_ratio, quality
 from pipeline.roi import Return
 from pipeline.sketches import quantile
+from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
 
 COUNTS: Final = {
@@ -60,7 +61,7 @@ def compute(
     (those who commented or interacted) are estimates and may be None.
     """
     get = tally.get
-    values: dict[str, Any] = {name: get(name, 0) for kind in kinds for name in COUNTS.get(kind, ())}
+    values: dict[str, Any] = {name: min(get(name, 0), MAX_INTEGER) for kind in kinds for name in COUNTS.get(kind, ())}
     interaction = round(min(1.0, (n_active or 0) / n_users), 6) if n_users else None
     paid, n_leaves, n_scored = get("n_orders_paid", 0), get("n_leaves", 0), get("n_scored", 0)
     p50 = quantile({int(name[6:]): n for name, n in bins.items() if name.startswith("dwell:")}, 0.5) if bins else None

@@ -21,7 +21,7 @@ class Order(msgspec.Struct, array_like=True):
     paid_ts: int = -1
     paid_minor: int = 0
     cancelled_ts: int = -1
-    channel: str = "unknown"
+    channel: str = ""
     is_attributed: bool = False
     is_valid: bool = True
     refunds: list[tuple[int, int]] = msgspec.field(default_factory=list)
@@ -68,8 +68,8 @@ class Ledger(msgspec.Struct):
 
     @staticmethod
     def pay(order: Order, ts: int, amount_minor: int) -> list[Effect]:
-        """The order was paid; a second payment, or one after it was called off, has no effect."""
-        if order.paid_ts >= 0 or 0 <= order.cancelled_ts < ts:
+        """The order was paid; a second payment has no effect."""
+        if order.paid_ts >= 0:
             return []
         order.paid_ts, order.paid_minor = ts, amount_minor
         paid = [Effect(ts, "n_orders_paid", 1), Effect(ts, "gmv_minor", amount_minor)]
@@ -84,8 +84,8 @@ class Ledger(msgspec.Struct):
 
     @staticmethod
     def cancel(order: Order, ts: int) -> list[Effect]:
-        """The order was called off: what was paid goes back, or it is closed unpaid."""
-        if order.cancelled_ts >= 0:
+        """The order was called off: what was paid before goes back; unpaid, it is only closed. The latest counts."""
+        if order.cancelled_ts >= ts:
             return []
         before = order.refunded()
         order.cancelled_ts = ts

@@ -23,7 +23,7 @@ from pipeline.quality import Evidence
 from pipeline.sentiment import normalise, topics
 from pipeline.session import RoomConfig, Session
 from pipeline.sketches import DistinctUsers, log_bin
-from schemas.base import UNKNOWN
+from schemas.base import MAX_COUNTED, UNKNOWN
 
 MONEY: Final = ("gmv_minor", "refund_minor", "spend_minor", "gift_minor")
 OPINION_MILLI: Final = 500
@@ -74,6 +74,7 @@ class RoomState(msgspec.Struct):
     trail: Trail = msgspec.field(default_factory=Trail)
     revision: int = 0
     is_changed: bool = False
+    must_tell: bool = False
     channels_due_ms: int = -1
     n_anomalies: dict[str, int] = msgspec.field(default_factory=dict)
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
@@ -141,38 +142,49 @@ class RoomState(msgspec.Struct):
         self.ledger.forget(self.session.number, horizon_ms)
         self.seen.forget_money(horizon_ms - LEDGER_SLACK_MS)
 
-    def factor_for(self, currency: str, ctx: Context) -> Fraction:
+    def factor_for(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction:
         """Return what to multiply an amount by to have it in the session's currency.
+
+        Late money of a session before goes by that one's currency while this one has none.
 
         Raises
         ------
         CurrencyUnknownError
             No rate is configured.
         """
-        own = self.config.currency or ctx.policy.currency.default or currency
+        former = self.money_currency if is_past else None
+        own = self.config.currency or former or ctx.policy.currency.default or currency
         factor = conversion(ctx.policy.currency.rates, currency, own)
         if factor is None:
             msg = f"currency: no rate is configured from {currency} to the session's {own}"
             raise CurrencyUnknownError(msg)
         return factor
 
-    def money_factor(self, currency: str, ctx: Context) -> Fraction:
+    def money_factor(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction:
         """Return the same for money that is being booked: the first of a session names its currency."""
-        factor = self.factor_for(currency, ctx)
-        own = self.config.currency or ctx.policy.currency.default or currency
-        self.config.currency = own
-        if self.money_currency != own:
-            if self.money_currency is not None:
-                self._drop_windows()
-            self.money_currency = own
+        factor = self.factor_for(currency, ctx, is_past=is_past)
+        if self.config.currency is None and not is_past:
+            self.config.currency = ctx.policy.currency.default or currency
+        self.settle_currency()
         return factor
 
-    def _drop_windows(self) -> None:
-        """Amounts of a former session's currency cannot be added to this one's: rolling windows start anew."""
-        self.windows = Windows.over(ROOM_ZONES)
-        self.bins = Windows.over(ROOM_ZONES)
-        self.channels = {name: Windows.over(CHANNEL_ZONES) for name in self.channels}
-        self.pending.clear()
+    def settle_currency(self) -> None:
+        """Let rolling windows forget amounts of a former session's currency: they cannot be added to this one's."""
+        own = self.config.currency
+        if own is None or own == self.money_currency:
+            return
+        if self.money_currency is not None:
+            for windows in (self.windows, self.bins, *self.channels.values()):
+                windows.drop(_is_money)
+            for channels in self.pending.values():
+                for tally in channels.values():
+                    for name in [name for name in tally if _is_money(name)]:
+                        del tally[name]
+        self.money_currency = own
+
+
+def _is_money(name: str) -> bool:
+    return name.removeprefix("past:").startswith(("gmv", "refund_", "spend_minor", "gift_minor", "amount:"))
 
 
 def bump(tally: Tally, name: str, n: int, *, is_past: bool = False) -> None:
@@ -220,7 +232,7 @@ class Applied:
         if self.user is None:
             return
         bucket = self.event.ts - self.event.ts % BASE_MS
-        for at_ms, name, by in self.room.users.update(self.user, bucket, active=active):
+        for at_ms, name, by in self.room.users.update(self.user, bucket, active=active, in_session=not self.is_past):
             tally = self.room.tally(at_ms, "")
             tally[name] = tally.get(name, 0) + by
 
@@ -237,7 +249,7 @@ def _on_view(a: Applied) -> None:
         a.count("n_enters")
     elif event.action == "leave":
         a.count("n_leaves")
-        a.count("dwell_ms", event.dwell_ms)
+        a.count("dwell_ms", min(event.dwell_ms, MAX_COUNTED))
         bump(a.room.tally(event.ts, BINS), f"dwell:{log_bin(event.dwell_ms)}", 1, is_past=a.is_past)
         if event.dwell_ms <= quality.bounce_ms:
             a.count("n_bounces")
@@ -298,7 +310,7 @@ def _on_comment(a: Applied) -> None:
 def _on_order(a: Applied) -> None:
     event, room, ctx = a.event, a.room, a.ctx
     a.see_user()
-    factor = room.money_factor(event.currency, ctx)
+    factor = room.money_factor(event.currency, ctx, is_past=a.is_past)
     amount = convert(event.amount_minor, factor)
     order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, a.now_ms)
     if event.status == "created":
@@ -319,7 +331,7 @@ def _describe(order: Order, a: Applied) -> None:
     """Keep what the money will be booked under; the payment's own words win."""
     if order.paid_ts >= 0:
         return
-    if a.event.channel is not None or order.created_ts < 0:
+    if a.event.channel is not None or not order.channel:
         order.channel = a.channel
     if a.event.attribution is not None:
         order.is_attributed = a.event.attribution in ("direct", "indirect")
@@ -329,7 +341,7 @@ def _describe(order: Order, a: Applied) -> None:
 def _book(a: Applied, order: Order, effect: Effect) -> None:
     is_refund = effect.field in ("refund_minor", "n_refunds")
     is_past = (order.paid_ts if is_refund else effect.ts) < a.room.session.begins_ts
-    tally = a.room.tally(effect.ts, order.channel)
+    tally = a.room.tally(effect.ts, order.channel or a.channel)
     bump(tally, effect.field, effect.amount, is_past=is_past)
     if not order.is_attributed:
         return
@@ -348,24 +360,26 @@ def _book(a: Applied, order: Order, effect: Effect) -> None:
 
 def _on_gift(a: Applied) -> None:
     a.see_user()
-    a.count("gift_minor", convert(a.event.amount_minor, a.room.money_factor(a.event.currency, a.ctx)))
+    factor = a.room.money_factor(a.event.currency, a.ctx, is_past=a.is_past)
+    a.count("gift_minor", convert(a.event.amount_minor, factor))
 
 
 def _on_spend(a: Applied) -> None:
     event, room = a.event, a.room
-    factor = room.money_factor(event.currency, a.ctx)
+    factor = room.money_factor(event.currency, a.ctx, is_past=a.is_past)
     plan = room.plans.get(event.plan_id)
     channel = a.channel
     if event.channel is None and plan is not None and plan.channel is not None:
         channel = room.channel_of(plan.channel, a.ctx.policy.engine.max_channels)
     cost = convert(event.cost_minor, factor)
+    impressions, clicks = (max(-MAX_COUNTED, min(n, MAX_COUNTED)) for n in (event.impressions, event.clicks))
     if event.reporting == "cumulative":
-        totals = DayTotals(event.report_ts, event.impressions, event.clicks, cost)
+        totals = DayTotals(event.report_ts, impressions, clicks, cost)
         step = room.spend.update(event.plan_id, event.stat_date, totals)
         if step is None:
             return
     else:
-        step = SpendIncrement(event.impressions, event.clicks, cost)
+        step = SpendIncrement(impressions, clicks, cost)
     tally = room.tally(event.ts, channel)
     bump(tally, "impressions", step.impressions, is_past=a.is_past)
     bump(tally, "clicks", step.clicks, is_past=a.is_past)
@@ -383,7 +397,7 @@ def _on_counts(a: Applied) -> None:
     for name in ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments"):
         n = getattr(a.event, name)
         if n:
-            a.count(name, n)
+            a.count(name, min(n, MAX_COUNTED))
 
 
 def _on_feed(a: Applied) -> None:
@@ -404,6 +418,7 @@ def _on_room(a: Applied) -> None:
         room.session.ended_ts = event.ts
     if event.settings is not None:
         room.config.tighten(event.settings, ctx.policy)
+        room.settle_currency()
 
 
 def _on_product(_: Applied) -> None:
@@ -427,15 +442,7 @@ HANDLERS: Final[dict[str, Callable[[Applied], None]]] = {
 
 
 def apply(room: RoomState, kind: str, event: Any, now_ms: int, ctx: Context) -> None:
-    """Apply one accepted event of the room's log.
-
-    Raises
-    ------
-    CurrencyUnknownError
-        Money in a currency that cannot be converted; nothing was changed.
-    """
-    if kind in ("order", "gift", "spend"):
-        room.money_factor(event.currency, ctx)  # a change of currency clears the windows: before anything is counted
+    """Apply one accepted event of the room's log."""
     room.kinds[kind] = room.kinds.get(kind, 0) + 1
     feed = FEED_OF.get(kind)
     if feed is not None:

@@ -56,9 +56,9 @@ class RoomConfig(msgspec.Struct):
     bid_cap_minor: int | None = None
 
     def begin_session(self, policy: Policy) -> None:
-        """A new show brings its own goal and budget; mode, floor and cap survive."""
+        """A new show brings its own goal; mode and limits (budget, floor, cap) survive until a signed control."""
         self.stage = policy.default_stage
-        self.currency = self.target_roas = self.budget_minor = self.planned_end_ts = None
+        self.currency = self.target_roas = self.planned_end_ts = None
 
     def tighten(self, settings: Any, policy: Policy) -> None:
         """Take what the room says of itself: what is not set yet, or what is tighter."""

@@ -79,10 +79,13 @@ class DistinctUsers(msgspec.Struct):
     n_session: int = 0
     n_session_active: int = 0
 
-    def update(self, token: int, bucket_ms: int, *, active: bool) -> list[tuple[int, str, int]]:
+    def update(
+        self, token: int, bucket_ms: int, *, active: bool, in_session: bool = True
+    ) -> list[tuple[int, str, int]]:
         """Note a user; return the counters to change as (bucket, name, by).
 
-        Names: `users`/`active` over the wide sample, `hour_users`/`hour_active` over the narrow one.
+        Names: `users`/`active` over the wide sample, `hour_users`/`hour_active` over the narrow one. `in_session`
+        is False for what belongs to a session before this one.
         """
         if token >= self.wide:
             return []
@@ -90,21 +93,19 @@ class DistinctUsers(msgspec.Struct):
         is_narrow = token < self.narrow
         user = self.users.get(token)
         if user is None:
-            user = self.users[token] = Seen(bucket_ms, self.session)
-            self.n_session += is_narrow
+            user = self.users[token] = Seen(bucket_ms, -1)
             _move(moves, "users", -1, bucket_ms, is_narrow)
-        else:
-            if bucket_ms > user.seen_ms:
-                _move(moves, "users", user.seen_ms, bucket_ms, is_narrow)
-                user.seen_ms = bucket_ms
-            if user.session != self.session:
-                user.session = self.session
-                self.n_session += is_narrow
+        elif bucket_ms > user.seen_ms:
+            _move(moves, "users", user.seen_ms, bucket_ms, is_narrow)
+            user.seen_ms = bucket_ms
+        if in_session and user.session != self.session:
+            user.session = self.session
+            self.n_session += is_narrow
         if active:
             if bucket_ms > user.active_ms:
                 _move(moves, "active", user.active_ms, bucket_ms, is_narrow)
                 user.active_ms = bucket_ms
-            if user.active_session != self.session:
+            if in_session and user.active_session != self.session:
                 user.active_session = self.session
                 self.n_session_active += is_narrow
         if len(self.users) > self.capacity:

@@ -14,8 +14,15 @@ MAX_EVENT_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 32
 MAX_AHEAD_MS: Final = 5 * 60 * 1000
 """How far a producer's clock may run ahead of the broker's before its event is refused."""
+MAX_COUNTED: Final = 10**12
+"""One event counts at most this much of anything, as it does of money: sums then stay within 64 bits."""
 EVERY_ROOM: Final = "*"
 UNKNOWN: Final = "unknown"
+
+
+def capped(ts: int) -> int:
+    """Return a moment that may go over the wire: deadlines after the last one possible fall together with it."""
+    return min(ts, MAX_INTEGER)
 
 
 def printable(value: str) -> str:

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from schemas.base import MAX_AHEAD_MS, MAX_EVENT_BYTES, MAX_NESTING, Identifier
+from schemas.base import EVERY_ROOM, MAX_AHEAD_MS, MAX_EVENT_BYTES, MAX_NESTING, Identifier
 from schemas.deadletters import RejectReason
 from schemas.events import EVENT_MODELS, Event
 
@@ -152,6 +152,9 @@ def _split(raw: bytes) -> list[bytes]:
         elif mark == ord(",") and depth == 1:
             elements.append(raw[begin : token.start()])
             begin = token.end()
+    if depth != 0:
+        msg = f"array must be closed, got {depth} brackets that are not"
+        raise msgspec.DecodeError(msg)
     return elements
 
 
@@ -196,7 +199,7 @@ def _reason(error: Any) -> RejectReason:
 def _explain(raw: bytes, cause: Exception) -> tuple[RejectReason, str]:
     """Return the reason code and words for an element that the fast path refused."""
     try:
-        value = json.loads(raw, parse_constant=_refuse_constant)
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant)  # text: bytes might be taken for UTF-16
     except ArithmeticError as error:
         return "not_finite", str(error)
     except (ValueError, RecursionError) as error:
@@ -213,8 +216,13 @@ def _explain(raw: bytes, cause: Exception) -> tuple[RejectReason, str]:
         got = "" if first["type"] in ("missing", "value_error", "union_tag_not_found") else _shown(first["input"])
         message = first["msg"].removeprefix("Value error, ")
         words = f"{message[:1].lower()}{message[1:]}{got}"
-        return _reason(first), f"{path}: {words}" if path else words
+        return _reason(first), _one_line(f"{path}: {words}" if path else words)
     return "bad_value", str(cause)
+
+
+def _one_line(words: str) -> str:
+    """Return words with what cannot be printed written out: a value may hold line ends."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
 
 
 def _shown(value: Any) -> str:
@@ -296,7 +304,7 @@ def decode(value: bytes, *, timestamp_ms: int | None = None, key: str | None = N
         if type(element) is not Reject:
             if type(element) in NOT_IN_ARRAYS:
                 element = Reject("not_in_array", "a tick, control or ack must be a record of its own", index, raw)
-            elif room is None:
+            elif room is None and element.room_id != EVERY_ROOM:
                 room = element.room_id
             elif element.room_id != room:
                 words = f"room_id: must be the message's room {room!r}, got {element.room_id!r}"

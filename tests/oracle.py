@@ -136,10 +136,16 @@ class Oracle:
             return Fraction(1)
         room = self.rooms.get(event["room_id"])
         own = room.currency if room else None
+        if room is not None and own is None and self._is_past(room, event):
+            own = room.booked_in
         if own is None or own == event["currency"]:
             return Fraction(1)
         inverse = self.rates.get(f"{own}:{event['currency']}")
         return self.rates.get(f"{event['currency']}:{own}", 1 / inverse if inverse else None)
+
+    @staticmethod
+    def _is_past(room: Room, event: Mapping[str, Any]) -> bool:
+        return room.begins is not None and event["ts"] < room.begins
 
     def _event(self, event: dict[str, Any], clock: int) -> None:
         factor = self._factor(event)
@@ -160,7 +166,8 @@ class Oracle:
     def _apply(self, event: dict[str, Any], factor: Fraction) -> None:
         kind, ts = event["type"], event["ts"]
         room = self.rooms.setdefault(event["room_id"], Room())
-        if kind in MONEY_TYPES:
+        if kind in MONEY_TYPES and (room.currency is not None or not self._is_past(room, event)):
+            # Late money of the session before names no currency of this one.
             room.currency = room.currency or event["currency"]
             room.purse += room.booked_in not in (None, room.currency)
             room.booked_in = room.currency
@@ -251,6 +258,10 @@ class Oracle:
         known = self.effects if effects is None else effects
         purse = max((effect.purse for effect in known if effect.room == room_id), default=0)
         for effect in known:
-            if effect.room == room_id and begin <= effect.ts < end and (effect.name not in MONEY or effect.purse == purse):
+            if (
+                effect.room == room_id
+                and begin <= effect.ts < end
+                and (effect.name not in MONEY or effect.purse == purse)
+            ):
                 found[effect.name] += effect.amount
         return {name: found[name] for name in COUNTED}

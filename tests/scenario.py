@@ -17,7 +17,16 @@ Event = dict[str, Any]
 BEGIN_MS: Final = 1_767_225_600_000
 ROOMS: Final = ("room-1", "room-2", "直播间-3")
 RATES: Final = {"USD:CNY": "7.13"}
-TEXTS: Final = ("666", "多少钱", "质量太差了，退货", "主播好棒！", "假货！退钱", "物流太慢了", "how much is it?", "买了买了")
+TEXTS: Final = (
+    "666",
+    "多少钱",
+    "质量太差了，退货",
+    "主播好棒！",
+    "假货！退钱",
+    "物流太慢了",
+    "how much is it?",
+    "买了买了",
+)
 _CHANNELS: Final = ("paid", "organic", "follow", None)
 
 
@@ -149,7 +158,10 @@ class _Maker:
 
     def counts(self, room: str) -> Event:
         names = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
-        return {**self.base("counts", room), **{name: self.random.randrange(9) for name in self.random.sample(names, 3)}}
+        return {
+            **self.base("counts", room),
+            **{name: self.random.randrange(9) for name in self.random.sample(names, 3)},
+        }
 
     def presence(self, room: str) -> Event:
         return {**self.base("presence", room), "n_online": self.random.randrange(5_000)}
@@ -185,8 +197,9 @@ class _Maker:
         return {**event, "action": action, "args": args}
 
     def any(self, room: str) -> Event:
-        made, weights = zip(*self.kinds, strict=True)
-        return self.random.choices(made, weights)[0](room)
+        made: list[Callable[[str], Event]] = [kind for kind, _ in self.kinds]
+        (chosen,) = self.random.choices(made, [weight for _, weight in self.kinds])
+        return chosen(room)
 
 
 def scenario(seed: int = 1, n_records: int = 3_000) -> list[Line]:
@@ -199,7 +212,8 @@ def scenario(seed: int = 1, n_records: int = 3_000) -> list[Line]:
         maker.now += random.choice((0, 0, 1, 40, 300, 500, 900, 1_500, 2_500))
         if random.random() < 0.002:
             maker.now += random.choice((300_000, 1_200_000, 7_500_000))
-        room, chance, bad = random.choice(ROOMS), random.random(), ()
+        room, chance = random.choice(ROOMS), random.random()
+        bad: tuple[int | None, ...] = ()
         if chance < 0.04:
             value, bad = _damaged(random, maker.any(room)), (None,)
         elif chance < 0.12 and recent:

@@ -10,13 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-
-# No test may fail because the machine was busy: for every module that takes its strategies from here.
-settings.register_profile("roompulse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("roompulse")
 
 Event = dict[str, Any]
 Record = tuple[int, int | None, bytes, bytes | None]

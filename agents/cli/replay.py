@@ -203,8 +203,11 @@ def run(
 
 def _chunks(files: list[str], chunk: int, engine: Engine) -> Iterator[list[Record]]:
     records: list[Record] = []
+    offset = -1
     for number, line in lines_of(files):
-        record, partition = read_record(line, number)
+        # A plain line after dump lines comes after them, whatever its number.
+        record, partition = read_record(line, max(number, offset + 1))
+        offset = record[0]
         if partition is not None:
             engine.partition = partition
         records.append(record)

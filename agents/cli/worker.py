@@ -51,6 +51,8 @@ def serve(app: faust.App, loop: asyncio.AbstractEventLoop) -> None:
     try:
         runner.execute_from_commandline()
     except SystemExit as stop:
+        if isinstance(app.crash_reason, ProgramError):
+            raise app.crash_reason from None
         if stop.code:
             msg = f"worker must run until it is stopped, got {app.crash_reason!r}"
             raise ProgramError(msg) from None

@@ -1,7 +1,7 @@
 """Simulated rooms for the demo: their calm past first, then live, with troubles that come in waves.
 
 A room without a past cannot be judged, so the log begins `PAST_S` before now. The past is written as fast as the
-worker takes it, each record with its own stamp, under a policy that looks at it in coarse steps (`PAST_POLICY`); where
+worker takes it, each record with its own stamp, under a policy that looks at it in coarse steps (`past_policy`); where
 it ends, the policy for live takes effect, and from then on each record is written at the moment it arrives.
 """
 
@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 import orjson
 
 from agents.bridge import policy_record
-from agents.demo.source import Due
+from agents.demo.source import Due, watched_policy
 from pipeline.simulate import SCENARIOS, Parameters, Trouble, World
 from pipeline.simulate.market import Applied, Value
 from pipeline.simulate.parameters import CHANNELS
 from pipeline.simulate.truth import TroubleKind
 from schemas.base import EVERY_ROOM
-from schemas.settings import EngineSettings, Policy
+from schemas.settings import Policy
 
 PAST_S: Final = 750
 """Return is judged over 15 minutes of which 60 % must have matured: twelve minutes and a half do."""
@@ -44,9 +44,11 @@ BOTS_S: Final = 5.0
 """Bots a second, whatever the room: some 15 s of them are enough to be sure."""
 LEAST_BOTS: Final = 5.0
 """Times the channel's usual enters, in a room so large that `BOTS_S` would be lost in it."""
-AUTO_RANKS: Final = (0, 1, 4, 5)
-APPROVE_RANKS: Final = (3,)
+AUTO_RANKS: Final = (0, 1, 3, 5)
+APPROVE_RANKS: Final = (6,)
 """Rooms by traffic, the largest is 0, that act by themselves, and that ask first; the rest stay in shadow."""
+SECOND_BOTS_MS: Final = 15_000
+"""In the mix the room that asks first gets bots too, a little later: so its way to a command is seen as well."""
 
 PARAMETERS: Final = Parameters(
     size=0.6,
@@ -60,10 +62,11 @@ PARAMETERS: Final = Parameters(
 )
 """Chosen so that the past is some 20,000 records, which a worker takes in seconds, and the large rooms talk enough."""
 
-PAST_POLICY: Final = Policy(
-    engine=EngineSettings(visit_interval_ms=10_000, emit_interval_ms=60_000, channels_interval_ms=600_000)
-)
-LIVE_POLICY: Final = Policy(engine=EngineSettings(emit_interval_ms=1_000, channels_interval_ms=1_000))
+
+def past_policy(policy: Policy) -> Policy:
+    """Return `policy` with coarser looks: nobody watches the past, it only has to be known."""
+    coarse = {"visit_interval_ms": 10_000, "emit_interval_ms": 60_000, "channels_interval_ms": 600_000}
+    return policy.model_copy(update={"engine": policy.engine.model_copy(update=coarse)})
 
 
 class Modes(NamedTuple):
@@ -81,16 +84,16 @@ class SimulatedRooms:
     scenario, n_rooms, seed : as in `pipeline.simulate.World`; the scenario says which troubles a wave has.
     start_ms : now; the rooms opened `PAST_S` before.
     control_key : signs the policies.
-    n_partitions : every partition is told each policy.
+    policy : what the worker decides by.
     """
 
     def __init__(
-        self, scenario: str, n_rooms: int, seed: int, start_ms: int, *, control_key: bytes, n_partitions: int
+        self, scenario: str, n_rooms: int, seed: int, start_ms: int, *, control_key: bytes, policy: Policy
     ) -> None:
         self._scenario = SCENARIOS[scenario]
         self._begin_ms = start_ms - PAST_S * 1_000
         self._world = World("calm", n_rooms, seed, self._begin_ms, parameters=PARAMETERS)
-        self._control_key, self._n_partitions = control_key, n_partitions
+        self._control_key, self._policy = control_key, policy
         self._enters: Counter[str] = Counter(dict.fromkeys(self._world.room_ids, 0))
         self._ranked: list[str] = []
         self._n_waves = 0
@@ -117,7 +120,7 @@ class SimulatedRooms:
         found: list[Due] = []
         if not self._is_told:
             self._is_told = True
-            found += self._policy(PAST_POLICY, self._begin_ms)
+            found += self._told(past_policy(self._policy), self._begin_ms)
         for arrival_ts, room_id, event in self._world.advance(min(wall_ms, self._world.now_ts + STEP_MS)):
             found.append(Due(arrival_ts, room_id, orjson.dumps(event), 1))
             if self.live_since_ms is None and event.get("action") == "enter":
@@ -126,13 +129,15 @@ class SimulatedRooms:
             if self.live_since_ms is None:
                 self.live_since_ms = wall_ms
                 self._ranked = [room_id for room_id, _ in self._enters.most_common()]
-                found += self._policy(LIVE_POLICY, wall_ms)
+                found += self._told(watched_policy(self._policy), wall_ms)
             self._plan_wave(self.live_since_ms)
         return found
 
     def modes(self) -> Modes:
         """Return the rooms that get more than shadow, once their sizes are known."""
-        picked = [tuple(self._ranked[r] for r in ranks if r < len(self._ranked)) for ranks in (AUTO_RANKS, APPROVE_RANKS)]
+        picked = [
+            tuple(self._ranked[r] for r in ranks if r < len(self._ranked)) for ranks in (AUTO_RANKS, APPROVE_RANKS)
+        ]
         return Modes(*picked)
 
     def apply(self, room_id: str, plan_id: str, action: str, value: Value) -> Applied:
@@ -143,7 +148,7 @@ class SimulatedRooms:
         """Return the troubles that have begun."""
         return [trouble for trouble in self._world.truth() if trouble.start_ts < self._world.now_ts]
 
-    def _policy(self, policy: Policy, ts: int) -> list[Due]:
+    def _told(self, policy: Policy, ts: int) -> list[Due]:
         versions: dict[str, object] = {"policy": policy.version()}
         record = policy_record(policy, versions, 0, key=self._control_key, start_ts=ts, ts=ts)
         return [Due(ts, EVERY_ROOM, record, 0)]
@@ -153,15 +158,22 @@ class SimulatedRooms:
         now_ms = self._world.now_ts
         if now_ms < live_since_ms + self._n_waves * WAVE_MS:
             return
-        for index in range(len(self._ranked)):
-            kind = self._scenario.trouble_of(index)
-            if kind is None:
-                continue
-            room_id = self._ranked[(index + self._n_waves) % len(self._ranked)]
-            begin_ms = now_ms + STARTS_MS[kind]
-            lasts_ms = FEED_DEAD_MS if kind == "feed_dead" else TROUBLE_MS
-            self._world.inject(kind, room_id, begin_ms, begin_ms + lasts_ms, size=self._size(kind, room_id))
+        for rank in range(len(self._ranked)):
+            kind = self._scenario.trouble_of(rank)
+            if kind is not None:
+                self._inject(kind, rank, now_ms + STARTS_MS[kind])
+        if self._scenario.name == "mixed":
+            for rank in APPROVE_RANKS:
+                self._inject("bot_burst", rank, now_ms + SECOND_BOTS_MS)
         self._n_waves += 1
+
+    def _inject(self, kind: TroubleKind, rank: int, begin_ms: int) -> None:
+        """Put one trouble in; a wave's ranks are one further than those of the wave before."""
+        if rank >= len(self._ranked):
+            return
+        room_id = self._ranked[(rank + self._n_waves) % len(self._ranked)]
+        lasts_ms = FEED_DEAD_MS if kind == "feed_dead" else TROUBLE_MS
+        self._world.inject(kind, room_id, begin_ms, begin_ms + lasts_ms, size=self._size(kind, room_id))
 
     def _size(self, kind: TroubleKind, room_id: str) -> float | None:
         """Return how strong a trouble is in this room; None is the kind's own."""

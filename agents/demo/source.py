@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from math import ceil
+from typing import Final, NamedTuple, Protocol
+
+from schemas.settings import Policy
+
+MAX_EMIT_MS: Final = 60_000
 
 
 class Due(NamedTuple):
@@ -31,3 +36,13 @@ class Source(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""
+
+
+def watched_policy(policy: Policy, speed: float = 1.0) -> Policy:
+    """Return `policy` with signals of rooms and channels every second, for somebody is looking.
+
+    The second is the looker's: a log that runs `speed` times as fast is told of that many times more rarely.
+    """
+    interval_ms = min(MAX_EMIT_MS, 1_000 * ceil(speed))
+    often = {"emit_interval_ms": interval_ms, "channels_interval_ms": interval_ms}
+    return policy.model_copy(update={"engine": policy.engine.model_copy(update=often)})

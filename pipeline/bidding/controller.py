@@ -7,6 +7,7 @@ way from a bid: more spend means a lower goal.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
 from pipeline.bidding.guardrails import GATES, Clip, Params, clip_hourly, clip_range
@@ -102,12 +103,17 @@ def _move(
     if knob is None:  # a gate saw to it; said again for the type checker
         return None
     # A goal is divided where a bid is multiplied: both then mean the same change of spend per unit of return.
-    wanted = round(knob / (1.0 + ratio)) if plan.is_goal else round(knob * (1.0 + ratio))
+    exact = knob / (1.0 + ratio) if plan.is_goal else knob * (1.0 + ratio)
+    # Towards where it is: rounding must not make a step larger than its limit.
+    wanted = math.floor(exact) if exact > knob else math.ceil(exact)
     clips: list[Clip] = []
     value, clip = clip_hourly(plan, wanted, now.now_ms, settings)
     clips += [clip] if clip else []
+    within_hour = value
     value, clip = clip_range(plan, value, now, settings)
     clips += [clip] if clip else []
+    if not min(knob, within_hour) <= value <= max(knob, within_hour):
+        return Decision("floor_cap", clips[-1].params)  # the range cannot be reached within a step
     more_spend = (value < knob) if plan.is_goal else (value > knob)
     if value == knob or abs(value / knob - 1.0) < SMALLEST_STEP or more_spend != (ratio > 0):
         # The limits leave nothing of the step (or would turn it round): hold, and say which.

@@ -6,10 +6,11 @@ those of data, of consent (kill switch, excluded windows) or of what is still op
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from pipeline.bidding.plan import Plan
+from pipeline.bidding.plan import MICRO, Plan
 from pipeline.bidding.situation import Situation
 from schemas.settings import BiddingSettings
 
@@ -133,16 +134,18 @@ def clip_hourly(plan: Plan, value: int, now_ms: int, settings: BiddingSettings) 
     base = recent[0][1] if recent else plan.knob
     if base is None:
         return value, None
-    reach = round(base * settings.hourly_ratio)
+    reach = math.floor(base * settings.hourly_ratio)
     return _within("hourly_limit", value, base - reach, base + reach)
 
 
 def clip_range(plan: Plan, value: int, now: Situation, settings: BiddingSettings) -> tuple[int, Clip | None]:
     """Keep a bid between floor and cap, a goal between its own."""
     if plan.is_goal:
-        low, high = round(settings.goal_floor * 1_000_000), round(settings.goal_cap * 1_000_000)
+        low, high = round(settings.goal_floor * MICRO), round(settings.goal_cap * MICRO)
     else:
         low, high = now.floor_minor, now.cap_minor
+    if low > high:  # a room's own limits can contradict each other: then nothing moves
+        low = high = value if plan.knob is None else plan.knob
     return _within("floor_cap", value, low, high)
 
 

@@ -105,7 +105,7 @@ def watch(log: list[tuple[Record, tuple[int | None, ...]]], engine: Engine, orac
 
 
 @given(logs(max_records=40, max_rooms=2))
-@settings(max_examples=100)
+@settings(max_examples=30)
 def test_every_emitted_window_counts_what_happened_in_it(log: list[Record]) -> None:
     watch([(record, ()) for record in log], Engine(), Oracle())
 

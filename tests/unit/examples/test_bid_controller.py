@@ -59,7 +59,7 @@ def test_a_command_must_not_be_expired_and_must_be_newer_than_the_last_acted_on(
     assert may_act(COMMAND | change, NOW, **CALM) is acts
 
 
-@pytest.mark.parametrize(("mode", "status"), product(get_args(Mode), get_args(CommandStatus)))
+@pytest.mark.parametrize(("mode", "status"), [*product(get_args(Mode), get_args(CommandStatus))])
 def test_only_what_is_issued_in_auto_or_approved_is_acted_on(mode: str, status: str) -> None:
     expected = status == "approved" or (mode == "auto" and status == "issued")
     assert may_act(COMMAND | {"mode": mode, "status": status}, NOW, **CALM) is expected

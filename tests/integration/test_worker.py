@@ -1,0 +1,376 @@
+"""Real worker processes on the embedded broker: what goes in comes out, shared, through crashes, exactly once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
+from agents.kafka import partition_of
+from pipeline import Engine
+from schemas import topics
+from schemas.control import sign
+from schemas.settings import Settings
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEADLINE_S = 60.0
+POLL_S = 0.05
+PRIVACY_KEY, CONTROL_KEY = "p" * 40, "c" * 40
+APP_ID = "worker-test"
+SETTINGS = {
+    "ROOMPULSE_PRIVACY_KEY": PRIVACY_KEY,
+    "ROOMPULSE_CONTROL_KEY": CONTROL_KEY,
+    "ROOMPULSE_KAFKA__APP_ID": APP_ID,
+    "ROOMPULSE_KAFKA__SESSION_TIMEOUT_S": "6",
+    "ROOMPULSE_KAFKA__REBALANCE_TIMEOUT_S": "3",
+    "ROOMPULSE_KAFKA__HEARTBEAT_INTERVAL_S": "1",
+    "ROOMPULSE_ENGINE__EMIT_INTERVAL_MS": "1000",
+    "ROOMPULSE_ENGINE__CHANNELS_INTERVAL_MS": "1000",
+    "ROOMPULSE_WORKER__SNAPSHOT_INTERVAL_S": "1",
+}
+OUTPUTS = (topics.ROOM_SIGNALS, topics.ROOM_ANOMALIES, topics.BID_COMMANDS, topics.AUDIT_LOG, topics.ROOM_EVENTS_DLQ)
+
+
+def await_true(condition: Callable[[], object], what: str) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"gave up waiting: {what}"
+        time.sleep(POLL_S)
+
+
+def environment(broker: EmbeddedBroker) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
+    return inherited | SETTINGS | {"ROOMPULSE_BROKER": broker.url}
+
+
+class WorkerProcess:
+    """`roompulse worker`, with its log lines."""
+
+    def __init__(self, broker: EmbeddedBroker, folder: Path) -> None:
+        folder.mkdir()
+        self.log_file = folder / "log.jsonl"
+        settings = environment(broker) | {"ROOMPULSE_WORKER__DATA_DIR": str(folder / "data")}
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agents", "worker"], cwd=REPOSITORY, env=settings, stdout=log, stderr=log
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.log_file.read_bytes().splitlines():
+            assert line.startswith(b"{"), f"must be a JSON line: {line!r}"
+            found.append(orjson.loads(line))
+        return found
+
+    def partitions(self) -> set[int]:
+        """Return what the newest "ready" line says, nothing before the first."""
+        ready = [line for line in self.lines() if line["message"] == "ready"]
+        return set(ready[-1]["partitions"]) if ready else set()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(DEADLINE_S)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+
+class Deployment:
+    """A broker, its clients and the workers of one test."""
+
+    def __init__(self, broker: EmbeddedBroker, folder: Path) -> None:
+        self.broker, self.folder = broker, folder
+        self.workers: list[WorkerProcess] = []
+        self.producer = KafkaProducer(
+            bootstrap_servers=broker.bootstrap, api_version=CLIENT_API_VERSION, linger_ms=50, compression_type="gzip"
+        )
+
+    def start_worker(self) -> WorkerProcess:
+        worker = WorkerProcess(self.broker, self.folder / f"worker-{len(self.workers)}")
+        self.workers.append(worker)
+        return worker
+
+    def send(self, topic: str, key: str, message: dict[str, Any]) -> None:
+        self.producer.send(topic, key=key.encode(), value=orjson.dumps(message))
+
+    def read(self, topic: str) -> list[Any]:
+        """Return every record of a topic up to its end now."""
+        with closing(
+            KafkaConsumer(bootstrap_servers=self.broker.bootstrap, api_version=CLIENT_API_VERSION, fetch_max_wait_ms=20)
+        ) as consumer:
+            places = [TopicPartition(topic, partition) for partition in range(DEFAULT_PARTITIONS)]
+            consumer.assign(places)
+            consumer.seek_to_beginning(*places)
+            ends = consumer.end_offsets(places)
+            found: list[Any] = []
+            deadline_s = time.monotonic() + DEADLINE_S
+            while any(consumer.position(place) < ends[place] for place in places):
+                assert time.monotonic() < deadline_s, f"gave up reading {topic}"
+                for batch in consumer.poll(100).values():
+                    found += batch
+            return found
+
+    def values(self, topic: str, room: str | None = None) -> list[dict[str, Any]]:
+        return [orjson.loads(r.value) for r in self.read(topic) if room is None or r.key == room.encode()]
+
+    def sessions(self) -> dict[str, dict[str, Any]]:
+        """Return the newest session metrics of each room."""
+        return {message["room_id"]: message["windows"]["session"] for message in self.values(topics.ROOM_SIGNALS)}
+
+
+@contextmanager
+def deployment(folder: Path) -> Iterator[Deployment]:
+    with EmbeddedBroker() as broker:
+        made = Deployment(broker, folder)
+        try:
+            yield made
+        finally:
+            for worker in made.workers:
+                worker.end(signal.SIGKILL)
+            made.producer.close()
+
+
+def roompulse(*arguments: str, settings: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "agents", *arguments],
+        cwd=REPOSITORY,
+        env=settings,
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def enter(room: str, number: int) -> dict[str, Any]:
+    return {
+        "type": "view",
+        "event_id": f"enter-{room}-{number}",
+        "room_id": room,
+        "ts": now_ms(),
+        "action": "enter",
+        "session_id": f"visit-{number}",
+        "user_id": f"user-{number}",
+    }
+
+
+def order(room: str, number: int, amount_minor: int) -> dict[str, Any]:
+    return {
+        "type": "order",
+        "event_id": f"order-{room}-{number}",
+        "room_id": room,
+        "ts": now_ms(),
+        "order_id": f"order-{number}",
+        "status": "paid",
+        "amount_minor": amount_minor,
+        "currency": "CNY",
+    }
+
+
+def control(room: str, action: str, args: dict[str, Any], control_id: str) -> dict[str, Any]:
+    return {
+        "control_id": control_id,
+        "room_id": room,
+        "ts": now_ms(),
+        "actor": "test",
+        "action": action,
+        "args": args,
+    }
+
+
+def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(tmp_path: Path) -> None:
+    with deployment(tmp_path) as made:
+        worker = made.start_worker()
+        await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
+
+        for number in range(50):
+            made.send(topics.ROOM_EVENTS, "room-1", enter("room-1", number))
+        made.send(topics.ROOM_EVENTS, "room-1", order("room-1", 1, 12_345))
+        made.send(topics.ROOM_EVENTS, "room-1", {"type": "view", "event_id": "bad", "room_id": "room-1"})
+        made.producer.flush()
+        await_true(lambda: made.sessions().get("room-1", {}).get("gmv_minor") == 12_345, "signals of the room")
+        assert made.sessions()["room-1"]["n_enters"] == 50
+        (letter,) = made.values(topics.ROOM_EVENTS_DLQ)
+        assert letter["reason"] == "missing_field"
+
+        # A control must be signed: the unsigned one ends in the dead letters, the other changes the room's mode.
+        unsigned = control("room-1", "set_mode", {"mode": "auto"}, "ctl-unsigned")
+        made.send(topics.OPS_CONTROL, "room-1", unsigned)
+        signed = sign(control("room-1", "set_mode", {"mode": "approve"}, "ctl-signed"), CONTROL_KEY.encode())
+        made.send(topics.OPS_CONTROL, "room-1", signed)
+        made.producer.flush()
+
+        def modes() -> list[str]:
+            return [message["mode"] for message in made.values(topics.ROOM_SIGNALS, "room-1")]
+
+        await_true(lambda: modes()[-1] == "approve", "the signed control takes effect")
+        assert "auto" not in modes()
+        refused = [letter for letter in made.values(topics.ROOM_EVENTS_DLQ) if letter["topic"] == topics.OPS_CONTROL]
+        assert [letter["reason"] for letter in refused] == ["unsigned"]
+        in_log = [record for record in made.values(topics.ROOM_EVENTS, "room-1") if record["type"] == "control"]
+        assert [record["control_id"] for record in in_log] == ["ctl-signed"]
+
+        # The kill switch for every room reaches every partition's log and its own topic.
+        said = roompulse(
+            "control", "kill_switch", "--all", "--actor", "test", "--arg", "on=true", "--control-id", "ctl-kill",
+            settings=environment(made.broker),
+        )  # fmt: skip
+        assert (said.returncode, said.stderr) == (0, b"")
+        await_true(lambda: made.values(topics.OPS_KILL), "the kill switch is known")
+        assert made.values(topics.OPS_KILL)[0]["on"] is True
+        killed = [
+            record.partition
+            for record in made.read(topics.ROOM_EVENTS)
+            if orjson.loads(record.value).get("control_id") == "ctl-kill"
+        ]
+        assert sorted(killed) == list(range(DEFAULT_PARTITIONS))
+
+        shown = roompulse(
+            "tail", topics.ROOM_EVENTS, "--room", "room-1", "--from-beginning", "--limit", "2", "--json",
+            settings=environment(made.broker),
+        )  # fmt: skip
+        assert (shown.returncode, shown.stderr) == (0, b"")
+        assert [orjson.loads(line)["value"]["event_id"] for line in shown.stdout.splitlines()] == [
+            "enter-room-1-0",
+            "enter-room-1-1",
+        ]
+
+        # Each partition was told the policy before its first tick.
+        for partition in range(DEFAULT_PARTITIONS):
+            log = [orjson.loads(r.value) for r in made.read(topics.ROOM_EVENTS) if r.partition == partition]
+            kinds = [record["type"] for record in log]
+            (policy,) = [record for record in log if record.get("action") == "update_settings"]
+            assert log.index(policy) < kinds.index("tick")
+            assert policy["args"]["policy"]["engine"]["emit_interval_ms"] == 1_000
+
+        assert worker.end(signal.SIGTERM) == 0
+        told = worker.log_file.read_text()
+        assert not [line for line in worker.lines() if line["level"] in ("error", "critical")]
+        for secret in (PRIVACY_KEY, CONTROL_KEY, "user-1", "ctl-unsigned"):
+            assert secret not in told
+        assert undone(made) == []
+
+
+def committed(broker: EmbeddedBroker) -> dict[int, int]:
+    with closing(
+        KafkaConsumer(
+            bootstrap_servers=broker.bootstrap,
+            api_version=CLIENT_API_VERSION,
+            group_id=APP_ID,
+            enable_auto_commit=False,
+        )
+    ) as consumer:
+        places = [TopicPartition(topics.ROOM_EVENTS, partition) for partition in range(DEFAULT_PARTITIONS)]
+        return {place.partition: consumer.committed(place) or 0 for place in places}
+
+
+def undone(made: Deployment) -> list[str]:
+    """Return the types of records that no worker has committed yet, but for ticks: they never end."""
+    done = committed(made.broker)
+    left = [record for record in made.read(topics.ROOM_EVENTS) if record.offset >= done[record.partition]]
+    return [kind for record in left if (kind := orjson.loads(record.value)["type"]) != "tick"]
+
+
+def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(tmp_path: Path) -> None:
+    rooms = [f"room-{number}" for number in range(12)]
+    assert {partition_of(room, DEFAULT_PARTITIONS) for room in rooms} == set(range(DEFAULT_PARTITIONS))
+    random, expected = Random(7), {room: Counter[str]() for room in rooms}
+
+    with deployment(tmp_path) as made:
+
+        def load(n_events: int) -> None:
+            for _ in range(n_events):
+                room = random.choice(rooms)
+                count = expected[room]
+                if random.random() < 0.8:
+                    count["n_enters"] += 1
+                    made.send(topics.ROOM_EVENTS, room, enter(room, count["n_enters"]))
+                else:
+                    amount_minor = random.randrange(1, 100_000)
+                    count["n_orders_paid"] += 1
+                    count["gmv_minor"] += amount_minor
+                    made.send(topics.ROOM_EVENTS, room, order(room, count["n_orders_paid"], amount_minor))
+            made.producer.flush()
+
+        def is_counted() -> bool:
+            found = made.sessions()
+            return all(found.get(room, {}).get(name) == n for room in rooms for name, n in expected[room].items())
+
+        first, second = made.start_worker(), made.start_worker()
+        load(2_000)
+        await_true(
+            lambda: len(first.partitions()) == len(second.partitions()) == DEFAULT_PARTITIONS / 2, "both have a share"
+        )
+        assert first.partitions() | second.partitions() == set(range(DEFAULT_PARTITIONS))
+        load(2_000)
+        await_true(is_counted, "everything is counted")
+
+        load(1_000)
+        first.end(signal.SIGKILL)
+        load(1_000)
+        third = made.start_worker()
+        load(1_000)
+        await_true(third.partitions, "the third has a share")
+        load(1_000)
+        await_true(is_counted, "everything is counted once, the killed worker's share too")
+
+        assert second.end(signal.SIGTERM) == 0
+        await_true(lambda: len(third.partitions()) == DEFAULT_PARTITIONS, "the third has everything")
+        await_true(lambda: undone(made) == [], "the third has caught up")
+        assert third.end(signal.SIGINT) == 0
+        assert_live_equals_replay(made)
+
+
+def assert_live_equals_replay(made: Deployment) -> None:
+    """What a partition's dump gives when replayed is what the workers sent, each at least once."""
+    done = committed(made.broker)
+    sent = {(topic, record.partition, record.key, record.value) for topic in OUTPUTS for record in made.read(topic)}
+    for partition in range(DEFAULT_PARTITIONS):
+        dump = made.folder / f"{partition}.jsonl"
+        said = roompulse("dump", "--partition", str(partition), "--out", str(dump), settings=environment(made.broker))
+        assert (said.returncode, said.stderr) == (0, b"")
+        engine = Engine(
+            Settings.model_validate({"privacy_key": PRIVACY_KEY, "control_key": CONTROL_KEY}), partition=partition
+        )
+        records = [orjson.loads(line) for line in dump.read_bytes().splitlines()]
+        assert [record["offset"] for record in records] == list(range(len(records)))
+        outputs = engine.process(
+            (record["offset"], record["timestamp"], record["value"].encode(), record["key"].encode())
+            for record in records
+            if record["offset"] < done[partition]
+        )
+        replayed = {(out.topic, partition, out.key.encode(), out.json()) for out in outputs}
+        assert len(replayed) > 10
+        assert replayed == {one for one in sent if one[1] == partition}
+
+
+@pytest.mark.parametrize("missing", ["ROOMPULSE_BROKER", "ROOMPULSE_PRIVACY_KEY", "ROOMPULSE_CONTROL_KEY"])
+def test_a_worker_without_its_settings_does_not_start(missing: str) -> None:
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
+    settings |= SETTINGS | {"ROOMPULSE_BROKER": "kafka://127.0.0.1:1"}
+    del settings[missing]
+    said = roompulse("worker", settings=settings)
+    assert said.returncode == 2
+    assert missing.encode() in said.stderr
+    assert said.stderr.count(b"\n") == 1
