@@ -20,7 +20,7 @@ class Order(msgspec.Struct, array_like=True):
     created_ts: int = -1
     paid_ts: int = -1
     paid_minor: int = 0
-    cancelled_ts: int = -1
+    cancelled: list[int] = msgspec.field(default_factory=list)
     channel: str = ""
     is_attributed: bool = False
     is_valid: bool = True
@@ -30,7 +30,7 @@ class Order(msgspec.Struct, array_like=True):
     def refunded(self) -> list[tuple[int, int]]:
         """Return the refunds in force as (ts, amount): oldest first, up to what was paid.
 
-        A cancellation after the payment refunds the rest. Order of arrival does not matter.
+        The first cancellation after the payment refunds the rest. Order of arrival does not matter.
         """
         if self.paid_ts < 0:
             return []
@@ -40,8 +40,9 @@ class Order(msgspec.Struct, array_like=True):
             if taken > 0:
                 in_force.append((ts, taken))
                 left -= taken
-        if self.cancelled_ts >= self.paid_ts and left > 0:
-            in_force.append((self.cancelled_ts, left))
+        cancelled_ts = min((ts for ts in self.cancelled if ts >= self.paid_ts), default=None)
+        if cancelled_ts is not None and left > 0:
+            in_force.append((cancelled_ts, left))
         return in_force
 
 
@@ -84,11 +85,9 @@ class Ledger(msgspec.Struct):
 
     @staticmethod
     def cancel(order: Order, ts: int) -> list[Effect]:
-        """The order was called off: what was paid before goes back; unpaid, it is only closed. The latest counts."""
-        if order.cancelled_ts >= ts:
-            return []
+        """The order was called off: what was paid before goes back; unpaid, it is only closed."""
         before = order.refunded()
-        order.cancelled_ts = ts
+        order.cancelled.append(ts)
         return _difference(before, order.refunded())
 
     def forget(self, before_session: int, touched_before_ms: int) -> None:
