@@ -1,13 +1,14 @@
 """Simulated rooms for the demo: their calm past first, then live, with troubles that come in waves.
 
-A room without a past cannot be judged, so the log begins `PAST_S` before now. The past is written as fast as the
-worker takes it, each record with its own stamp, under a policy that looks at it in coarse steps (`past_policy`); where
-it ends, the policy for live takes effect, and from then on each record is written at the moment it arrives.
+A room without a past cannot be judged, so the log begins `past_s` before now. The past is written as fast as the
+worker takes it, each record with its own stamp, under a policy that looks at it in coarse steps (`past_policy`). From
+where it ends each record is written at the moment it arrives, and the policy for people who look takes effect.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import orjson
@@ -23,6 +24,11 @@ from schemas.settings import Policy
 
 PAST_S: Final = 750
 """Return is judged over 15 minutes of which 60 % must have matured: twelve minutes and a half do."""
+SHORT_PAST_S: Final = 400
+"""With many rooms: enough to know what is usual, and the worker is through with it in half the time."""
+MANY_ROOMS: Final = 40
+FEW_ROOMS: Final = 12
+"""Fewer are larger instead: in a very small room nothing can be judged in a minute."""
 STEP_MS: Final = 20_000
 """Of the past, at most this much is made up at a time, so that nothing else waits long."""
 WAVE_MS: Final = 300_000
@@ -63,6 +69,16 @@ PARAMETERS: Final = Parameters(
 """Chosen so that the past is some 20,000 records, which a worker takes in seconds, and the large rooms talk enough."""
 
 
+def past_s(n_rooms: int) -> int:
+    """Return how long the rooms have been open when the demo begins."""
+    return PAST_S if n_rooms <= MANY_ROOMS else SHORT_PAST_S
+
+
+def parameters(n_rooms: int) -> Parameters:
+    """Return the rooms' parameters."""
+    return replace(PARAMETERS, size=PARAMETERS.size * max(1.0, FEW_ROOMS / n_rooms))
+
+
 def past_policy(policy: Policy) -> Policy:
     """Return `policy` with coarser looks: nobody watches the past, it only has to be known."""
     coarse = {"visit_interval_ms": 10_000, "emit_interval_ms": 60_000, "channels_interval_ms": 600_000}
@@ -82,7 +98,7 @@ class SimulatedRooms:
     Parameters
     ----------
     scenario, n_rooms, seed : as in `pipeline.simulate.World`; the scenario says which troubles a wave has.
-    start_ms : now; the rooms opened `PAST_S` before.
+    start_ms : now; the rooms opened `past_s` before.
     control_key : signs the policies.
     policy : what the worker decides by.
     """
@@ -91,8 +107,9 @@ class SimulatedRooms:
         self, scenario: str, n_rooms: int, seed: int, start_ms: int, *, control_key: bytes, policy: Policy
     ) -> None:
         self._scenario = SCENARIOS[scenario]
-        self._begin_ms = start_ms - PAST_S * 1_000
-        self._world = World("calm", n_rooms, seed, self._begin_ms, parameters=PARAMETERS)
+        self._past_s = past_s(n_rooms)
+        self._begin_ms = start_ms - self._past_s * 1_000
+        self._world = World("calm", n_rooms, seed, self._begin_ms, parameters=parameters(n_rooms))
         self._control_key, self._policy = control_key, policy
         self._enters: Counter[str] = Counter(dict.fromkeys(self._world.room_ids, 0))
         self._ranked: list[str] = []
@@ -116,11 +133,11 @@ class SimulatedRooms:
         return self._world.now_ts > self._begin_ms + (PARAMETERS.session_s + 60) * 1_000
 
     def due(self, wall_ms: int) -> list[Due]:
-        """Return what arrives up to now, at most `STEP_MS` of it; where the past ends, the policy for live."""
+        """Return what arrives up to now, at most `STEP_MS` of it; first of all the policy for the past."""
         found: list[Due] = []
         if not self._is_told:
             self._is_told = True
-            found += self._told(past_policy(self._policy), self._begin_ms)
+            found.append(self._told(past_policy(self._policy), self._begin_ms))
         for arrival_ts, room_id, event in self._world.advance(min(wall_ms, self._world.now_ts + STEP_MS)):
             found.append(Due(arrival_ts, room_id, orjson.dumps(event), 1))
             if self.live_since_ms is None and event.get("action") == "enter":
@@ -129,9 +146,12 @@ class SimulatedRooms:
             if self.live_since_ms is None:
                 self.live_since_ms = wall_ms
                 self._ranked = [room_id for room_id, _ in self._enters.most_common()]
-                found += self._told(watched_policy(self._policy), wall_ms)
             self._plan_wave(self.live_since_ms)
         return found
+
+    def watched(self, wall_ms: int) -> Due:
+        """Return the record by which the policy for people who look takes effect."""
+        return self._told(watched_policy(self._policy), wall_ms)
 
     def modes(self) -> Modes:
         """Return the rooms that get more than shadow, once their sizes are known."""
@@ -148,10 +168,10 @@ class SimulatedRooms:
         """Return the troubles that have begun."""
         return [trouble for trouble in self._world.truth() if trouble.start_ts < self._world.now_ts]
 
-    def _told(self, policy: Policy, ts: int) -> list[Due]:
+    def _told(self, policy: Policy, ts: int) -> Due:
         versions: dict[str, object] = {"policy": policy.version()}
         record = policy_record(policy, versions, 0, key=self._control_key, start_ts=ts, ts=ts)
-        return [Due(ts, EVERY_ROOM, record, 0)]
+        return Due(ts, EVERY_ROOM, record, 0)
 
     def _plan_wave(self, live_since_ms: int) -> None:
         """Put the next wave's troubles in, each in another room than in the wave before."""
@@ -179,5 +199,5 @@ class SimulatedRooms:
         """Return how strong a trouble is in this room; None is the kind's own."""
         if kind != "bot_burst":
             return SIZES.get(kind)
-        usual_s = self._enters[room_id] / PAST_S * CHANNELS[0].enters_s / sum(c.enters_s for c in CHANNELS)
+        usual_s = self._enters[room_id] / self._past_s * CHANNELS[0].enters_s / sum(c.enters_s for c in CHANNELS)
         return max(LEAST_BOTS, BOTS_S / max(usual_s, 0.01))

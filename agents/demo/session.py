@@ -3,7 +3,8 @@
 Everything here runs in one thread, in small steps: write what is due, hear what the pipeline says, let the platform
 and the operator act, show it. The worker's own clock is off and the demo writes the ticks: it alone knows what the
 log's time is, in a recording as well as while the rooms' past is written. Were the worker to stamp ticks with now
-before the past is there, all of the past would be late.
+before the past is there, all of the past would be late. So worker and past can come up side by side: the policy that a
+worker writes when it is ready is the one for the past, wherever it falls, and only after it the one for live follows.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from agents.demo.board import Board
 from agents.demo.child import WorkerChild
 from agents.demo.market import AdPlatform
 from agents.demo.playback import Playback
-from agents.demo.rooms import SimulatedRooms
+from agents.demo.rooms import SimulatedRooms, past_policy
 from agents.demo.source import watched_policy
 from agents.demo.wire import Heard, Wire
 from agents.errors import ProgramError
@@ -81,6 +82,7 @@ class Demo:
         self._hurry = threading.Event()
         self._ticked_s = 0.0
         self._n_controls = 0
+        self._is_watched = False
 
     @property
     def elapsed_s(self) -> float:
@@ -175,11 +177,13 @@ class Demo:
         return self.rooms
 
     def _environment(self, url: str, folder: Path) -> dict[str, str]:
-        engine = watched_policy(self._settings.policy, self.options.speed).engine
+        policy = self._settings.policy
+        engine = (watched_policy(policy, self.options.speed) if self.rooms is None else past_policy(policy)).engine
         return {
             "ROOMPULSE_BROKER": url,
             "ROOMPULSE_CONTROL_KEY": self._control_key,
             "ROOMPULSE_PRIVACY_KEY": secrets.token_hex(32),
+            "ROOMPULSE_ENGINE__VISIT_INTERVAL_MS": str(engine.visit_interval_ms),
             "ROOMPULSE_ENGINE__EMIT_INTERVAL_MS": str(engine.emit_interval_ms),
             "ROOMPULSE_ENGINE__CHANNELS_INTERVAL_MS": str(engine.channels_interval_ms),
             "ROOMPULSE_KAFKA__PARTITIONS": str(DEFAULT_PARTITIONS),
@@ -210,7 +214,7 @@ class Demo:
     def _await_worker(self) -> None:
         """Wait until the worker reads: a recording should not begin before anybody can see it."""
         deadline_s = time.monotonic() + READY_S
-        while not self._wire.is_policy_told():
+        while not self._wire.is_policy_told:
             if self._stop.is_set() or (self.options.seconds is not None and self.elapsed_s >= self.options.seconds):
                 return
             if time.monotonic() > deadline_s:
@@ -218,7 +222,8 @@ class Demo:
                 raise ProgramError(msg)
             self._check()
             self._onlooker.show(self)
-            self._hear(4 * STEP_S)
+            self._hear(STEP_S)
+            self._wire.look()
 
     # -- one step ---------------------------------------------------------------------------------------------
 
@@ -226,6 +231,9 @@ class Demo:
         self._wire.look()
         if not self._wire.has_room:
             return
+        if self.rooms is not None and self.rooms.is_live and not self._is_watched and self._wire.is_policy_told:
+            self._is_watched = True
+            self._wire.write([self.rooms.watched(now_ms())])
         records = self._source.due(now_ms())
         self._wire.write(records)
         self.board.events(sum(record.n_events for record in records), self.elapsed_s)

@@ -87,6 +87,9 @@ class Wire:
         self._ahead = [0] * n_partitions
         self._committed = [0] * n_partitions
         self._max_ahead = LEAST_AHEAD_BYTES if is_paced else MAX_AHEAD_BYTES
+        self._n_written = [0] * n_partitions
+        self.is_policy_told = False
+        """Whether somebody else has written into every partition: the worker its policy, so it reads them all."""
         self._worked_off: deque[tuple[float, int]] = deque()
         self._progress_due_s = 0.0
         self._failure: BaseException | None = None
@@ -118,6 +121,7 @@ class Wire:
 
     def _log(self, partition: int, room_id: str, value: bytes, stamp_ms: int) -> None:
         self._send(ROOM_EVENTS, room_id.encode(), value, partition, stamp_ms)
+        self._n_written[partition] += 1
         self._sizes[partition].append(len(value) + RECORD_BYTES)
         self._ahead[partition] += len(value) + RECORD_BYTES
 
@@ -170,6 +174,9 @@ class Wire:
         if now_s < self._progress_due_s:
             return
         self._progress_due_s = now_s + PROGRESS_EVERY_S
+        if not self.is_policy_told:
+            ends = self._progress.end_offsets(self._logs)
+            self.is_policy_told = all(ends[log] > self._n_written[log.partition] for log in self._logs)
         before = sum(self._ahead)
         for number, partition in enumerate(self._logs):
             committed = self._progress.committed(partition) or 0
@@ -183,11 +190,6 @@ class Wire:
         if self._is_paced:
             lately = sum(n_bytes for _, n_bytes in self._worked_off)
             self._max_ahead = min(MAX_AHEAD_BYTES, max(LEAST_AHEAD_BYTES, lately))
-
-    def is_policy_told(self) -> bool:
-        """Whether the worker has written its policy into every partition, and so reads them all."""
-        ends = self._progress.end_offsets(self._logs)
-        return all(ends[partition] > 0 for partition in self._logs)
 
     def n_behind(self) -> int:
         """Return how many records of the log the worker has not worked off for good."""

@@ -119,7 +119,10 @@ def test_every_field_with_every_hostile_value(kind: str) -> None:
         compare(text({key: value for key, value in example.items() if key != name}))
 
 
-@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(NAMES), st.sampled_from(HOSTILE) | json_values(), max_size=4))
+@given(
+    st.sampled_from(KINDS),
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(HOSTILE) | json_values(), max_size=4),
+)
 @settings(max_examples=300)
 def test_events_with_several_things_wrong(kind: str, changes: dict[str, Any]) -> None:
     compare(text({**EXAMPLES[kind], **changes}))
@@ -200,7 +203,9 @@ def test_damaged_text(data: st.DataObject) -> None:
     raw = bytearray(text(EXAMPLES[data.draw(st.sampled_from(KINDS))]))
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(raw) - 1))
-        piece = data.draw(st.sampled_from((b"", b'"', b"\\", b"{", b"]", b",", b"0", b"1e400", b"\xff", b"\xed\xa0\x80", b"\0", b"t")))
+        piece = data.draw(
+            st.sampled_from((b"", b'"', b"\\", b"{", b"]", b",", b"0", b"1e400", b"\xff", b"\xed\xa0\x80", b"\0", b"t"))
+        )
         raw[place : place + data.draw(st.integers(0, 2))] = piece
     value = bytes(raw)
     if value.strip(b" \t\r\n")[:1] != b"[":

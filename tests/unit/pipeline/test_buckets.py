@@ -68,7 +68,9 @@ def test_windows_are_sums_whenever_the_events_arrive(events: list[tuple[int, int
     """Events happen some steps ago and arrive some steps later; every step in between is an evaluation."""
     windows, now_ms = Windows.over(ROOM_ZONES), now * BASE_MS
     happened = [now_ms - (ago + 1) * BASE_MS for ago, _ in events]
-    arrives = sorted((min(now_ms, start + (late + 1) * BASE_MS), start) for start, (_, late) in zip(happened, events, strict=True))
+    arrives = sorted(
+        (min(now_ms, start + (late + 1) * BASE_MS), start) for start, (_, late) in zip(happened, events, strict=True)
+    )
     for put_ms, start_ms in arrives:
         windows.expire(put_ms)
         windows.put(start_ms, {"n": 1}, put_ms)
@@ -95,8 +97,7 @@ def test_buckets_are_few_however_long_it_goes_on() -> None:
         windows.expire(start_ms + BASE_MS)
         windows.put(start_ms, {"n": 1}, start_ms + BASE_MS)
     assert sum(len(zone.buckets) for zone in windows.zones) <= sum(
-        (reach - before) // bucket + 2
-        for (reach, bucket), before in zip(ROOM_ZONES, (0, *REACHES_MS), strict=False)
+        (reach - before) // bucket + 2 for (reach, bucket), before in zip(ROOM_ZONES, (0, *REACHES_MS), strict=False)
     )
     assert windows.session == {"n": 21_600}
 
@@ -123,7 +124,10 @@ def test_a_window_that_is_not_kept_is_an_error() -> None:
         Windows.over(CHANNEL_ZONES).get(60_000)
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.integers(-9, 9)), st.dictionaries(st.sampled_from("abcd"), st.integers(-9, 9)))
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.integers(-9, 9)),
+    st.dictionaries(st.sampled_from("abcd"), st.integers(-9, 9)),
+)
 def test_what_was_added_can_be_taken_out_again(one: dict[str, int], other: dict[str, int]) -> None:
     total = dict(one)
     add(total, other)

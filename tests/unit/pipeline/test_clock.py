@@ -90,9 +90,7 @@ def test_a_heartbeat_goes_out_every_five_seconds_without_any_room(step_s: float)
     log = Partition()
     log.tick(0).ticks(0, 60, step_s)
     last_s = int(60 / step_s + 1e-9) * step_s
-    assert [second_of(beat["ts"]) for beat in log.heartbeats()] == [
-        5.0 * n for n in range(1, 13) if 5 * n <= last_s
-    ]
+    assert [second_of(beat["ts"]) for beat in log.heartbeats()] == [5.0 * n for n in range(1, 13) if 5 * n <= last_s]
     assert log.engine.n_rooms == 0
 
 

@@ -97,6 +97,8 @@ def test_money_ids_are_let_go_by_age_alone() -> None:
 
 def test_the_same_id_in_two_rooms_is_two_events() -> None:
     engine = Engine()
-    events = [{"type": "presence", "event_id": "e", "room_id": f"room-{n}", "ts": START_MS, "n_online": 1} for n in (1, 2)]
+    events = [
+        {"type": "presence", "event_id": "e", "room_id": f"room-{n}", "ts": START_MS, "n_online": 1} for n in (1, 2)
+    ]
     engine.process([(n, START_MS, json.dumps(event).encode()) for n, event in enumerate(events)])
     assert (engine.counters.n_events, engine.counters.n_duplicates) == (2, 0)

@@ -56,13 +56,17 @@ def test_the_share_is_shrunk_to_what_is_usual() -> None:
     assert ivt_ratio({"n_judged": 10**6, "n_suspect": 5 * 10**5}, SETTINGS) == pytest.approx(0.5, abs=1e-3)
 
 
-@given(
-    st.integers(30, 10_000), st.floats(0, 1), st.integers(0, 200_000), st.none() | st.floats(0, 1), st.floats(0, 1)
-)
+@given(st.integers(30, 10_000), st.floats(0, 1), st.integers(0, 200_000), st.none() | st.floats(0, 1), st.floats(0, 1))
 def test_a_score_lies_between_0_and_100(
     n: int, share: float, dwell: int, interaction: float | None, bounces: float
 ) -> None:
-    tally = {"n_judged": n, "n_suspect": int(n * share), "n_leaves": n, "dwell_ms": n * dwell, "n_bounces": int(n * bounces)}
+    tally = {
+        "n_judged": n,
+        "n_suspect": int(n * share),
+        "n_leaves": n,
+        "dwell_ms": n * dwell,
+        "n_bounces": int(n * bounces),
+    }
     told = quality(tally, interaction, SETTINGS)
     assert told is not None
     assert 0 <= told[0] <= 100
@@ -162,10 +166,14 @@ def test_scripts_on_shared_devices_are_found() -> None:
     n_bots = 0
     for n in range(600):
         if n % 2:
-            visit(log, n / 2, random.randrange(20_000, 90_000), user_id=f"u{n}", device_id=f"d{n}", ip=f"10.1.{n % 99}.7")
+            visit(
+                log, n / 2, random.randrange(20_000, 90_000), user_id=f"u{n}", device_id=f"d{n}", ip=f"10.1.{n % 99}.7"
+            )
         else:
             n_bots += 1
-            visit(log, n / 2, random.randrange(800, 2_500), user_id=f"b{n}", device_id=f"farm{n % 10}", ip="198.51.100.9")
+            visit(
+                log, n / 2, random.randrange(800, 2_500), user_id=f"b{n}", device_id=f"farm{n % 10}", ip="198.51.100.9"
+            )
     found = suspects(settle(log))
     # The first few users of a device look like a household.
     assert n_bots - 10 * SETTINGS.device_users <= found <= n_bots
@@ -183,10 +191,20 @@ def test_a_script_that_posts_one_text_from_a_farm_is_found_and_moves_no_mood() -
     assert log.session().get("n_scored", 0) <= SETTINGS.repeat_users
 
 
-def test_one_who_posts_the_same_over_and_over_is_found() -> None:
+def test_one_who_repeats_a_sentence_is_condemned_by_nothing_else() -> None:
+    """One fact, one user's repeats, is evidence of one family: it takes a second one."""
     log = Partition()
     for n in range(40):
-        log.at(n, "comment", text="加微信领取优惠券啦", user_id="spammer", device_id="d1")
+        log.at(n, "comment", text="主播今天真的太好看了", user_id="fan", device_id="d1")
+    assert suspects(settle(log)) == 0
+
+
+def test_one_who_repeats_a_sentence_from_a_farm_is_found() -> None:
+    log = Partition()
+    for n in range(5):
+        visit(log, n, 60_000, user_id=f"b{n}", device_id="farm")
+    for n in range(40):
+        log.at(10 + n, "comment", text="加微信领取优惠券啦", user_id="b0", device_id="farm")
     assert suspects(settle(log)) >= 40 - SETTINGS.repeat_own
 
 
