@@ -54,11 +54,11 @@ _ANY_METRIC: Final = ("{metric} {observed}, usually {expected}", "{metric} {obse
 
 REASONS: Final[dict[str, tuple[str, str]]] = {
     "return_above_target": (
-        "return {roas_mature} is above the target {target_roas} (90 % sure of {roas_low}..{roas_high})",
+        "return {roas_mature} is above the target {target_roas} (90 %: {roas_low}..{roas_high})",
         "成熟回报 {roas_mature} 高于目标 {target_roas}（90% 区间 {roas_low}..{roas_high}）",
     ),
     "return_below_target": (
-        "return {roas_mature} is below the target {target_roas} (90 % sure of {roas_low}..{roas_high})",
+        "return {roas_mature} is below the target {target_roas} (90 %: {roas_low}..{roas_high})",
         "成熟回报 {roas_mature} 低于目标 {target_roas}（90% 区间 {roas_low}..{roas_high}）",
     ),
     "emergency_cut": ("emergency cut: {cause}", "紧急降价：{cause}"),

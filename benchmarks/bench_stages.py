@@ -3,8 +3,8 @@
 Method: one real engine reads one seeded log. After a warm-up that fills the minute's windows the log goes on in
 segments, by turns (1) as it is, timed as a whole, and (2) with the engine's own functions wrapped from outside. A
 wrapper takes the time a call spends outside other wrapped calls, so every moment belongs to one stage; what the
-wrappers themselves cost is measured beforehand on an empty function and taken off. Each number is the median over the
-segments of its kind. A stage is what the engine really calls with what it really calls it with: nothing is rebuilt.
+wrappers cost is measured and taken off by the number of calls. Each number is the median over the segments of its
+kind. A stage is what the engine really calls with what it really calls it with: nothing is rebuilt.
 
 All of it is processor time: whole segments and chunks are timed by the process's own clock; the stages, whose calls are
 too short for that clock, are scaled by the share of their segment in which the process had the processor. So neighbours
@@ -16,6 +16,7 @@ The rival of the same run is `orjson.loads` over the same bytes: what any Python
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import platform
 import resource
@@ -23,8 +24,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -34,7 +35,6 @@ from pipeline import Engine, Record
 from pipeline import engine as engine_module
 from pipeline import room as room_module
 from pipeline.commands import Commander
-from pipeline.dedup import SeenIds
 from pipeline.emit import View
 from pipeline.identity import Identities
 from pipeline.judge import Judge
@@ -51,7 +51,6 @@ WARM_UP_S: Final = 65
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("decode", engine_module, ("decode",)),
     ("identity", Identities, ("token", "fingerprint")),
-    ("dedup", SeenIds, ("has", "remember", "turn", "remember_money")),
     ("dedup", Engine, ("_is_repeated", "_remember")),
     ("sentiment", SentimentModel, ("score",)),
     ("sentiment", room_module, ("normalise", "topics")),
@@ -68,59 +67,49 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("loop", Engine, ("process",)),
 )
 """Stage, where the functions live, and which; a function's own time ends where another wrapped one begins."""
-VISIT, EMIT = "evaluation: visit", "outputs: signals"
 
 
 class Meter:
-    """Own time and calls of every stage, gathered by wrappers."""
+    """Own time of every stage, how often it was called, and how many wrapped calls it made itself."""
 
     def __init__(self) -> None:
         self.ns: dict[str, int] = {}
         self.calls: dict[str, int] = {}
-        self._inner: list[int] = []
-        self._own_ns = self._around_ns = 0
-        self._own_ns, self._around_ns = self._calibrated()
+        self.made: dict[str, int] = {}
+        self._stack: list[list[int]] = []
 
     def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function`, timed under `stage`."""
-        ns, calls, inner, clock = self.ns, self.calls, self._inner, time.perf_counter_ns
-        ns.setdefault(stage, 0)
-        calls.setdefault(stage, 0)
-        own_ns, around_ns = self._own_ns, self._own_ns + self._around_ns
+        ns, calls, made, stack, clock = self.ns, self.calls, self.made, self._stack, time.perf_counter_ns
+        for counter in (ns, calls, made):
+            counter.setdefault(stage, 0)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            inner.append(0)
+            inner = [0, 0]  # time and number of the wrapped calls made from here
+            stack.append(inner)
             begin = clock()
             result = function(*args, **kwargs)
             took = clock() - begin
-            ns[stage] += took - inner.pop() - own_ns
+            stack.pop()
+            ns[stage] += took - inner[0]
+            made[stage] += inner[1]
             calls[stage] += 1
-            if inner:
-                inner[-1] += took + around_ns - own_ns
+            if stack:
+                outer = stack[-1]
+                outer[0] += took
+                outer[1] += 1
             return result
 
         return timed
 
-    def _calibrated(self) -> tuple[int, int]:
-        """Return what a wrapper adds to its own function's time, and to that of the function that calls it."""
+    def own_ns(self, inside_ns: float, around_ns: float) -> dict[str, float]:
+        """Return the stages' own times without what the wrappers cost, a call, inside and around what they time."""
+        return {
+            stage: max(0.0, ns - self.calls[stage] * inside_ns - self.made[stage] * around_ns)
+            for stage, ns in self.ns.items()
+        }
 
-        def nothing(_: object) -> None:
-            return None
-
-        n = 50_000
-        own, around = [], []
-        for _ in range(7):
-            timed = self.wrap("", nothing)
-            self.ns[""] = 0
-            plain_ns, timed_ns = _loop_ns(nothing, n), _loop_ns(timed, n)
-            # What is inside is dearer than the plain call by the wrapper's own part; the rest is around it.
-            own.append(max(0, self.ns[""] // n - plain_ns // n))
-            around.append(max(0, (timed_ns - plain_ns) // n - own[-1]))
-        self.ns.clear()
-        self.calls.clear()
-        return round(statistics.median(own)), round(statistics.median(around))
-
-    @contextmanager
+    @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Wrap the stages' functions, and put them back afterwards."""
         saved = [(owner, name, getattr(owner, name)) for _, owner, names in STAGES for name in names]
@@ -132,6 +121,23 @@ class Meter:
         finally:
             for owner, name, function in saved:
                 setattr(owner, name, function)
+
+
+def wrapper_ns() -> tuple[float, float]:
+    """Return what a wrapper adds inside the time it measures and around it, on an empty function in a warm cache."""
+
+    def nothing(_: object) -> None:
+        return None
+
+    n = 50_000
+    inside, around = [], []
+    for _ in range(7):
+        meter = Meter()
+        timed = meter.wrap("", nothing)
+        plain, whole = _loop_ns(nothing, n) / n, _loop_ns(timed, n) / n
+        inside.append(max(0.0, meter.ns[""] / n - plain))
+        around.append(max(0.0, whole - plain - inside[-1]))
+    return statistics.median(inside), statistics.median(around)
 
 
 def _loop_ns(function: Callable[[object], object], n: int) -> int:
@@ -215,10 +221,8 @@ def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, war
     bench = Bench(n_rooms, seed, rate)
     bench.warm_up(warm_up_s * rate)
     whole: list[Segment] = []
+    watched: list[tuple[Segment, Meter]] = []
     rival: list[int] = []
-    staged: list[dict[str, float]] = []
-    collected: list[float] = []
-    calls: dict[str, int] = {}
     n_comments = 0
     for _ in range(runs):
         records = bench.log.take(n_events)
@@ -228,16 +232,14 @@ def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, war
         n_comments += sum(b'"type":"comment"' in record[2][:20] for record in records)
         meter = Meter()
         with meter.watching():
-            segment = bench.run(records)
-        staged.append({stage: ns * segment.busy_ratio / n_events / 1_000 for stage, ns in meter.ns.items()})
-        collected.append(segment.gc_ns / n_events / 1_000)
-        for stage, n in meter.calls.items():
-            calls[stage] = calls.get(stage, 0) + n
+            watched.append((bench.run(records), meter))
     median = statistics.median
     chunks = sorted(ns / 1e6 for segment in whole for ns in segment.chunks_ns)
     whole_us = median(segment.ns for segment in whole) / n_events / 1_000
     rival_us = median(rival) / n_events / 1_000
+    stages_us, call_ns = _stages_us(watched, whole_us, n_events)
     n_staged = runs * n_events
+    calls = {stage: sum(meter.calls[stage] for _, meter in watched) for stage in stages_us}
     n_saved = [segment.n_snapshot_bytes for segment in whole if segment.n_snapshot_bytes]
     return {
         "rooms": n_rooms,
@@ -247,23 +249,41 @@ def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, war
         "rate": rate,
         "warm_up_s": warm_up_s,
         "event_bytes": round(sum(len(record[2]) for record in records) / n_events, 1),
-        "stages_us": {stage: round(median(run[stage] for run in staged), 3) for stage in staged[0]},
-        "sentiment_us_a_comment": round(median(run["sentiment"] for run in staged) * n_staged / max(1, n_comments), 3),
-        "garbage_collection_us": round(median(collected), 3),
-        "sum_us": round(sum(median(run[stage] for run in staged) for stage in staged[0]), 3),
+        "stages_us": stages_us,
+        "sum_us": round(sum(stages_us.values()), 3),
         "whole_us": round(whole_us, 3),
-        "whole_us_min_max": [round(f(s.ns for s in whole) / n_events / 1_000, 3) for f in (min, max)],
+        "whole_us_min_max": [round(pick(s.ns for s in whole) / n_events / 1_000, 3) for pick in (min, max)],
         "events_per_s": round(1e6 / whole_us),
         "chunk_ms_p50": round(chunks[len(chunks) // 2], 2),
         "chunk_ms_p99": round(chunks[len(chunks) * 99 // 100], 2),
         "orjson_us": round(rival_us, 3),
         "ratio_to_orjson": round(whole_us / rival_us, 1),
-        "visits_per_event": round(calls[VISIT] / n_staged, 4),
-        "emissions_per_event": round(calls[EMIT] / n_staged, 4),
+        "sentiment_us_a_comment": round(stages_us["sentiment"] * n_staged / max(1, n_comments), 3),
+        "garbage_collection_us": round(median(segment.gc_ns for segment in whole) / n_events / 1_000, 3),
         "output_bytes_per_event": round(sum(s.n_output_bytes for s in whole) / n_staged, 1),
         "snapshot_bytes_a_save": round(median(n_saved)) if n_saved else None,
+        "calls_per_event": {stage: round(n / n_staged, 4) for stage, n in calls.items()},
+        "wrapper_ns_a_call": round(call_ns),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
+
+
+def _stages_us(watched: list[tuple[Segment, Meter]], whole_us: float, n_events: int) -> tuple[dict[str, float], float]:
+    """Return each stage's own time an event, and what one wrapped call was taken to cost, in ns.
+
+    In a real engine a wrapper costs more than in a loop that does nothing else: what the watched segments took longer
+    than the others, a call, is that cost, at least the loop's and at most twice it.
+    """
+    inside, around = wrapper_ns()
+    n_calls = statistics.median(sum(meter.calls.values()) for _, meter in watched)
+    longer_ns = statistics.median(segment.ns for segment, _ in watched) - whole_us * n_events * 1_000
+    times = min(2.0, max(1.0, longer_ns / n_calls / (inside + around)))
+    own = [
+        {stage: ns * segment.busy_ratio for stage, ns in meter.own_ns(inside * times, around * times).items()}
+        for segment, meter in watched
+    ]
+    stages = {stage: round(statistics.median(run[stage] for run in own) / n_events / 1_000, 3) for stage in own[0]}
+    return stages, (inside + around) * times
 
 
 def _decode_plainly(records: list[Record]) -> int:
@@ -277,26 +297,24 @@ def _decode_plainly(records: list[Record]) -> int:
 def machine() -> dict[str, str]:
     """Return what the numbers were measured on."""
     cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a pseudo file without a size
-            cpu = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), cpu)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):  # not every system has it
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     names = ("msgspec", "orjson", "pydantic")
     return {"cpu": cpu, "python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def table(found: dict[str, Any]) -> str:
     """Return the result for people: a table of Markdown, and the figures beside it."""
-    lines = ["| stage | µs an event | share |", "|---|---:|---:|"]
-    for stage, us in found["stages_us"].items():
-        lines.append(f"| {stage} | {us:.2f} | {us / found['sum_us']:.0%} |")
-    lines.append(f"| sum of stages | {found['sum_us']:.2f} | |")
-    lines.append(f"| **whole engine, unwatched** | **{found['whole_us']:.2f}** | |")
-    lines.append(f"| `orjson.loads` of the same bytes | {found['orjson_us']:.2f} | |")
-    rest = {
-        name: value for name, value in found.items() if name not in ("stages_us", "sum_us", "whole_us", "orjson_us")
-    }
+    lines = ["| stage | µs an event | share | calls an event |", "|---|---:|---:|---:|"]
+    stages, calls = found["stages_us"], found["calls_per_event"]
+    for stage, us in stages.items():
+        lines.append(f"| {stage} | {us:.2f} | {us / found['sum_us']:.0%} | {calls[stage]:.3f} |")
+    lines.append(f"| sum of stages | {found['sum_us']:.2f} | | |")
+    lines.append(f"| **whole engine, unwatched** | **{found['whole_us']:.2f}** | | |")
+    lines.append(f"| `orjson.loads` of the same bytes | {found['orjson_us']:.2f} | | |")
+    told = ("stages_us", "calls_per_event", "sum_us", "whole_us", "orjson_us")
+    rest = {name: value for name, value in found.items() if name not in told}
     return "\n".join([*lines, "", *(f"{name}: {value}" for name, value in rest.items())])
 
 

@@ -233,12 +233,13 @@ class Workload:
 
     def _opening(self, room: _Room, ts: int) -> list[Record]:
         settings = {"stage": "acquisition", "currency": "CNY", "target_roas": 2.0, "budget_minor": 5_000_000}
+        start = self._record(room, ts, "room", action="start", settings=settings)
         plans = [self._plan(room, ts, number) for number in range(N_PLANS)]
         feeds = [
             self._record(room, ts, "feed", feed=feed, complete_through_ts=ts + HORIZON_MS, expected_lag_s=60)
             for feed in ("order", "spend")
         ]
-        return [self._record(room, ts, "room", action="start", settings=settings), *plans, *feeds]
+        return [start, *plans, *feeds]
 
 
 def regular(name: str, number: int) -> int:

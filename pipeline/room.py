@@ -294,7 +294,7 @@ def _on_comment(a: Applied) -> None:
         token, a.user, is_shared_device=a.is_shared_device(), now_ms=a.now_ms, settings=quality
     )
     _judged(a, verdict)
-    if verdict.content or verdict.is_suspect:
+    if verdict.content or verdict.rate:
         return  # repeated texts move nobody's mood
     opinion = a.ctx.sentiment.score(a.event.text)
     if opinion.confidence_milli < OPINION_MILLI:

@@ -24,6 +24,7 @@ from agents.words import pick
 from pipeline import Engine, Output, Record
 from schemas import topics
 from schemas.base import MAX_INTEGER
+from schemas.settings import Policy, Settings
 
 FILES: Final = {
     topics.ROOM_SIGNALS: "signals.jsonl",
@@ -42,7 +43,7 @@ class DumpLine(msgspec.Struct):
 
     offset: int
     timestamp: int
-    value: msgspec.Raw = msgspec.Raw(b"")
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     value_b64: bytes | None = None
     key: str | None = None
     partition: int | None = None
@@ -78,12 +79,20 @@ def read_record(line: bytes, number: int) -> tuple[Record, int | None]:
             if not (0 <= dumped.timestamp <= MAX_INTEGER and 0 <= dumped.offset <= MAX_INTEGER):
                 msg = f"line {number}: offset and timestamp must be 0..2^53, got {dumped.offset}, {dumped.timestamp}"
                 raise ProgramError(msg)
-            value = dumped.value_b64 if dumped.value_b64 is not None else bytes(dumped.value)
-            if dumped.value_b64 is None and value[:1] == b'"':
-                value = _text(value).encode()
+            value = _value(dumped, number)
             key = None if dumped.key is None else dumped.key.encode()
             return (dumped.offset, dumped.timestamp, value, key), dumped.partition
     return (number, None, line), None
+
+
+def _value(dumped: DumpLine, number: int) -> bytes:
+    if dumped.value_b64 is not None:
+        return dumped.value_b64
+    if dumped.value is msgspec.UNSET:
+        msg = f"line {number}: a dump line must have value or value_b64, got neither"
+        raise ProgramError(msg)
+    value = bytes(dumped.value)
+    return _text(value).encode() if value[:1] == b'"' else value
 
 
 def _open(name: str) -> BinaryIO:
@@ -142,6 +151,7 @@ class Files:
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / SUMMARY).unlink(missing_ok=True)  # of a former run: it must not outlive this one's failure
             self._files = {topic: (folder / name).open("wb") for topic, name in FILES.items()}
         except OSError as error:
             msg = f"--out must be a folder that can be written: {error.strerror}: {folder}"
@@ -174,21 +184,25 @@ def run(
 ) -> None:
     """Run recorded logs through the worker's own logic, offline; several files are one partition."""
     settings = load_settings(overrides={"trust_log": trust_log})
-    if policy is not None:
-        settings = settings.model_copy(update=dict(load_policy(policy)))
-    engine = Engine(settings, keep_policy=policy is not None)
+    chosen = None if policy is None else load_policy(policy)
+    engine: Engine | None = None
     sink = Files(out)
     started = time.perf_counter()
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        for records in _chunks(files, chunk, engine):
+        for records, partition in _chunks(files, chunk):
+            if engine is None:
+                engine = _engine(settings, chosen, is_recorded=bool(records) and records[0][1] is not None)
+            engine.partition = partition
             sink.write(engine.process(records))
             done = engine.counters.n_records
             rate = done / max(time.perf_counter() - started, 1e-9)
             words = pick(settings.lang, f"{done:,} records, {rate:,.0f}/s", f"{done:,} 条记录，{rate:,.0f} 条/秒")
             progress.update(task, description=words)
+    if engine is None:  # not reached: even no record at all makes one chunk
+        return
     sink.write(engine.flush())
     summary = engine.summary()
     elapsed_s = time.perf_counter() - started
@@ -201,20 +215,34 @@ def run(
         sys.stdout.write(_words(summary, out, settings.lang))
 
 
-def _chunks(files: list[str], chunk: int, engine: Engine) -> Iterator[list[Record]]:
+def _engine(settings: Settings, chosen: Policy | None, *, is_recorded: bool) -> Engine:
+    """Return the engine for a log.
+
+    A recorded log (with Kafka timestamps) brings the policies it was decided by, and begins under the defaults as
+    the worker did; a plain file is decided by this process's settings. A policy that was asked for beats both.
+    """
+    if chosen is not None:
+        return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True)
+    return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings)
+
+
+def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int]]:
+    """Return records a chunk at a time, the last one maybe empty, with the partition that dump lines name."""
     records: list[Record] = []
-    offset = -1
+    offset, partition = -1, 0
     for number, line in lines_of(files):
         # A plain line after dump lines comes after them, whatever its number.
-        record, partition = read_record(line, max(number, offset + 1))
+        record, named = read_record(line, max(number, offset + 1))
         offset = record[0]
-        if partition is not None:
-            engine.partition = partition
+        if named is not None and named != partition:
+            if records:
+                yield records, partition
+            records, partition = [], named
         records.append(record)
         if len(records) >= chunk:
-            yield records
+            yield records, partition
             records = []
-    yield records
+    yield records, partition
 
 
 def _words(summary: dict[str, object], out: Path, lang: str) -> str:

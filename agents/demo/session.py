@@ -90,11 +90,6 @@ class Demo:
         return time.monotonic() - self._begun_s
 
     @property
-    def clock_ms(self) -> int | None:
-        """The log's own time."""
-        return self._source.clock_ms
-
-    @property
     def is_catching_up(self) -> bool:
         """Whether the worker is still busy with what was before."""
         return "signal" not in self.board.firsts

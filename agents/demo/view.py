@@ -24,6 +24,8 @@ FEW_LINES, MANY_LINES = 3, 8
 """Anomalies and commands shown, on a small terminal and on a large one."""
 HEADS: Final = 8
 """Lines that are neither a room, an anomaly nor a command."""
+HOLD_MS: Final = 90_000
+"""A hold that goes on is told every minute; an older one is over."""
 WIDE: Final = 110
 """Columns from which there is room for every word of what became of a command."""
 SEVERITY_STYLES: Final = {"S1": "bold red", "S2": "red", "S3": "yellow", "S4": "cyan"}
@@ -167,13 +169,19 @@ def _rooms(demo: Demo, lang: Lang, n_rooms: int) -> RenderableType:
         ("mood", "情绪"),
     ):
         table.add_column(pick(lang, en, zh), justify="right", no_wrap=True)
-    table.add_column(pick(lang, "open anomalies", "未恢复异常"), no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(
+        pick(lang, "open anomalies, or why no bid moves", "未恢复异常，或不调价的原因"),
+        no_wrap=True,
+        overflow="ellipsis",
+        ratio=1,
+    )
     wrong: dict[str, list[Message]] = {}
     for anomaly in demo.board.open_anomalies():
         wrong.setdefault(anomaly["room_id"], []).append(anomaly)
     signals = sorted(demo.board.signals.values(), key=lambda signal: _rank(signal, wrong))
     for signal in signals[:n_rooms]:
-        table.add_row(*_row(signal, wrong.get(signal["room_id"], []), lang))
+        room_id = signal["room_id"]
+        table.add_row(*_row(signal, wrong.get(room_id, []), demo.board.holds.get(room_id), lang))
     return table
 
 
@@ -183,7 +191,7 @@ def _rank(signal: Message, wrong: Mapping[str, list[Message]]) -> tuple[int, int
     return (-len(wrong.get(signal["room_id"], [])), -MODE_RANK[signal["mode"]], -spend, signal["room_id"])
 
 
-def _row(signal: Message, wrong: list[Message], lang: Lang) -> list[RenderableType]:
+def _row(signal: Message, wrong: list[Message], hold: Message | None, lang: Lang) -> list[RenderableType]:
     windows, currency = signal["windows"], signal.get("currency")
     session, five = windows["session"], windows.get("300", {})
     quality, mood = five.get("quality_score"), five.get("sentiment_mean")
@@ -191,6 +199,8 @@ def _row(signal: Message, wrong: list[Message], lang: Lang) -> list[RenderableTy
     marks = Text(no_wrap=True, overflow="ellipsis")
     for anomaly in wrong:
         marks.append(f"{anomaly['severity']} {anomaly['metric']} ", SEVERITY_STYLES[anomaly["severity"]])
+    if not wrong and hold is not None and hold["ts"] > signal["ts"] - HOLD_MS:
+        marks.append(reason_words(hold, lang), "dim")
     return [
         Text(signal["room_id"]),
         Text(of(MODES, signal["mode"], lang), MODE_STYLES[signal["mode"]]),

@@ -82,7 +82,7 @@ class Evidence(msgspec.Struct):
         return Verdict(
             rate=user is not None and n_own >= settings.repeat_own,
             identity=is_shared_device,
-            content=n_users >= settings.repeat_users or (user is not None and n_own >= settings.repeat_own),
+            content=n_users >= settings.repeat_users,
         )
 
     @staticmethod

@@ -82,7 +82,7 @@ def compare(raw: bytes) -> bool:
     if slow is None:
         assert type(fast) is Reject
         assert fast.payload == raw
-        assert 0 < len(fast.error)
+        assert fast.error
         return False
     assert type(fast) is STRUCTS[type(slow).model_fields["type"].annotation.__args__[0]], fast  # type: ignore[union-attr]
     assert msgspec.to_builtins(fast) == slow.model_dump()
@@ -102,7 +102,8 @@ def test_valid_events_are_events_to_both(event: dict[str, Any]) -> None:
 HOSTILE: list[Any] = [
     None, True, False, 0, 1, -1, 1.0, -0.0, 0.5, 1e15, "", "1", "true", "1.0", "x" * 128, "x" * 129, "好" * 2_001,
     MAX_INTEGER, MAX_INTEGER + 1, -MAX_INTEGER - 1, MAX_MONEY, MAX_MONEY + 1, 2**63, 2**64, -(2**64), 10**40, START_MS,
-    [], {}, [1], {"a": 1}, "a\nb", "a\0b", "\x7f", "a\u200bb", "\u2028", " ", "\ufeff", "𐀀", "CNY", "cny", "CNY\n", "ＣＮＹ",
+    [], {}, [1], {"a": 1}, "a\nb", "a\0b", "\x7f", "a\u200bb", "\u2028", " ", "\ufeff", "𐀀", "CNY", "cny", "CNY\n",
+    "ＣＮＹ",
     "paid", "PAID", "leave", "adjust", "cumulative", "2026-01-01", "2026-13-01", "2026-02-31", "0.0", "0", "00.5",
     "1.1234567", "999999999", "1e3", "-1", "+1", "１", "0.000001", "*", {"mode": "auto"}, {"target_roas": "0.00"},
     {"target_roas": 0}, {"target_roas": True}, {"target_roas": 1_000_001}, {"platform": "a\tb"}, {"budget_minor": 1.0},

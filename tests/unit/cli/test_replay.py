@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def expected(log: Path, tmp_path: Path) -> Iterator[dict[str, bytes]]:
 
 class _Stdin:
     def __init__(self, content: bytes) -> None:
-        self.buffer = io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]  # bytes like a pipe's
+        self.buffer = io.BufferedReader(io.BytesIO(content))
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def event_line(n: int) -> bytes:
 
 def emission_gaps(folder: Path) -> set[int]:
     moments = [json.loads(line)["ts"] for line in (folder / "signals.jsonl").read_bytes().splitlines()]
-    return {later - earlier for earlier, later in zip(moments, moments[1:], strict=False)}
+    return {later - earlier for earlier, later in pairwise(moments)}
 
 
 def test_the_logs_own_policy_holds_unless_one_is_given(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -160,10 +161,10 @@ def test_a_busy_rooms_signals_go_out_every_five_seconds_and_its_channels_every_t
     for n in range(1_000):
         log.enter(n / 5, channel="paid")
     moments = [second_of(signals["ts"]) for signals in log.signals()]
-    assert {later - earlier for earlier, later in zip(moments, moments[1:], strict=False)} == {5.0}
+    assert {later - earlier for earlier, later in pairwise(moments)} == {5.0}
     with_channels = [second_of(signals["ts"]) for signals in log.signals() if "channels" in signals]
     # The first emission brings them; from then on they keep their own turns.
-    gaps = [later - earlier for earlier, later in zip(with_channels, with_channels[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(with_channels)]
     assert gaps
     assert min(gaps) >= 30.0
     assert set(gaps[1:]) <= {30.0}
@@ -195,12 +196,6 @@ def test_nothing_changed_nothing_said() -> None:
     assert len(log.signals()) == n_before == 1
 
 
-def off_turn(log: Partition, ts: int) -> bool:
-    """Tell whether a moment is none of the room's own turns."""
-    regular = {signals["ts"] % 5_000 for signals in log.signals()[:2]}
-    return ts % 5_000 not in regular
-
-
 def test_an_anomalys_opening_brings_the_signals_at_once() -> None:
     log = Partition()
     plan(log, 0)
@@ -212,6 +207,17 @@ def test_an_anomalys_opening_brings_the_signals_at_once() -> None:
     (opened,) = [anomaly for anomaly in log.anomalies() if anomaly["status"] == "open"]
     assert second_of(opened["ts"]) == turn_s + 7.0
     assert log.signals()[-1]["ts"] == opened["ts"]
+
+
+def test_an_opening_that_leads_to_no_command_brings_them_too() -> None:
+    log = Partition().enter(0)
+    log.at(2, "feed", feed="view", complete_through_ts=START_MS + 2_000)
+    log.ticks(2, 184)
+    #  dead after 180 s without news, between the room's turns at 180.5 and 185.5
+    (opened,) = log.anomalies()
+    assert second_of(opened["ts"]) == 182.5
+    assert log.signals()[-1]["ts"] == opened["ts"]
+    assert log.commands() == []
 
 
 def test_a_command_brings_the_signals_at_once() -> None:

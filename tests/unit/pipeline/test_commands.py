@@ -1,4 +1,4 @@
-"""What is bid and what is not: each gate, approval, expiry, the kill switch, answers, and a trail that can be checked."""
+"""What is bid and what is not: each gate, approval, expiry, the kill switch, answers, and a trail to check."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_a_step_says_what_why_and_until_when() -> None:
 
 @pytest.mark.parametrize(("amount", "direction", "goal"), [(10_000, "more_spend", -1), (1_000, "less_spend", 1)])
 def test_a_goal_is_a_decimal_text_that_moves_against_the_spend(amount: int, direction: str, goal: int) -> None:
-    plan = {"bid_kind": "roi_goal", "bid_minor": None, "roi_goal": "2.5"}
+    plan: Any = {"bid_kind": "roi_goal", "bid_minor": None, "roi_goal": "2.5"}
     step = step_of(go(ready(amount=amount, **plan)))
     assert (step["action"], step["direction"], step["unit"]) == ("set_roi_goal", direction, "ratio")
     assert step["prev_value"] == "2.5"
@@ -267,7 +267,7 @@ def test_data_that_nobody_vouches_for_hold() -> None:
 
 def test_an_excluded_window_holds() -> None:
     log = ready()
-    times = {"from_ts": START_MS + READY_S * 1_000, "to_ts": START_MS + (READY_S + 20) * 1_000}
+    times: Any = {"from_ts": START_MS + READY_S * 1_000, "to_ts": START_MS + (READY_S + 20) * 1_000}
     go(log.control(READY_S - 0.5, "exclude_window", **times), READY_S + 18)
     assert log.steps() == []
     assert holds(log)[-1] == "excluded_window"
@@ -539,9 +539,9 @@ def test_every_command_control_and_answer_is_in_the_trail() -> None:
 
 def test_nobodys_name_address_or_words_get_out() -> None:
     log = ready()
-    marks = {"user_id": "MARK-user", "device_id": "MARK-device", "ip": "198.51.100.77"}
+    marks: Any = {"user_id": "MARK-user", "device_id": "MARK-device", "ip": "198.51.100.77"}
     for n in range(60):
-        who = {name: f"{value}{n % 12}" if name != "ip" else value for name, value in marks.items()}
+        who: Any = {name: f"{value}{n % 12}" if name != "ip" else value for name, value in marks.items()}
         second = READY_S + n / 10
         log.at(second, "comment", text=f"MARK-words 假货！退钱 {n}", source="private_message", **who)
         log.at(

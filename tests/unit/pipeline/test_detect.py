@@ -80,7 +80,7 @@ def test_few_events_do_not_join_the_past() -> None:
     detector = RobustDeviation()
     for place in range(60):
         detector.update(Sample(0.5, NEGATIVE.min_past_n - 1), START_MS + place * STEP_MS, NEGATIVE, SETTINGS)
-    assert detector.past == detector.waiting == []
+    assert (detector.past, detector.waiting) == ([], [])
 
 
 def test_counting_noise_is_no_news() -> None:

@@ -110,9 +110,8 @@ def visit(log: Partition, second: float, dwell_ms: int, **who: Any) -> None:
 
 def suspects(log: Partition) -> float:
     """Return the invalid events behind the session's ratio."""
-    told, rooms = log.session(), log.engine
-    ratio = told["ivt_ratio"]
-    n_judged = rooms._rooms["room-1"].windows.session["n_judged"]
+    ratio: float = log.session()["ivt_ratio"]
+    n_judged = log.engine._rooms["room-1"].windows.session["n_judged"]
     return round(ratio * (n_judged + SETTINGS.prior_weight) - SETTINGS.prior_ratio * SETTINGS.prior_weight, 3)
 
 
@@ -214,7 +213,7 @@ def test_orders_of_suspects_are_left_out_of_valid_return() -> None:
         visit(log, n / 10, 1_000, user_id=f"b{n}", device_id="farm", ip="198.51.100.9")
     log.at(5, "spend", plan_id="p", impressions=10, clicks=5, cost_minor=10_000, currency="CNY")
     for place, user in enumerate(("b30", "honest")):
-        order = {"order_id": f"o{place}", "status": "paid", "amount_minor": 10_000, "currency": "CNY"}
+        order: Any = {"order_id": f"o{place}", "status": "paid", "amount_minor": 10_000, "currency": "CNY"}
         log.at(6 + place, "order", user_id=user, attribution="direct", **order)
     told = settle(log).session()
     assert (told["roas_attributed"], told["roas_valid"]) == (2.0, 1.0)
