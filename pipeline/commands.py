@@ -229,6 +229,20 @@ class Commander:
         return True
 
 
+def decision_due(room: RoomState, now_ms: int, ctx: Context) -> list[int]:
+    """Return when a decision may come out otherwise though nothing happens: a cooldown or an excluded window ends."""
+    bidding = ctx.policy.bidding
+    moments = [end for _, end in room.excluded]
+    for plan in room.plans.values():
+        if plan.last_up_ms >= 0:
+            moments.append(plan.last_up_ms + bidding.cooldown_up_s * 1_000)
+        if plan.last_down_ms >= 0:
+            moments.append(plan.last_down_ms + bidding.cooldown_down_s * 1_000)
+        if plan.open is not None:
+            moments.append(plan.open.expires_ts)
+    return [moment for moment in moments if moment > now_ms]
+
+
 def answer(room: RoomState, ack: Any) -> bool:
     """Take a controller's answer to an open command; False when no open command has that id."""
     for plan in room.plans.values():

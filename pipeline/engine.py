@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from pipeline import control
-from pipeline.commands import Commander, answer, situation
+from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context, Star
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
@@ -393,6 +393,8 @@ class Engine:
         for moment in moments:
             if moment >= 0:
                 self._call(room, next_turn_ms(max(moment, now_ms), 0, engine.tick_ms))
+        for moment in decision_due(room, now_ms, ctx):
+            self._call(room, next_turn_ms(moment - 1, emission, ctx.policy.bidding.interval_ms))
 
     # -- controls, commands, trail ----------------------------------------------------------------------------
 

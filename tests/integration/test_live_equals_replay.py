@@ -52,5 +52,5 @@ def replay(made: Deployment) -> dict[str, set[bytes]]:
     assert (again.returncode, again.stderr) == (0, b"")
     summary = orjson.loads(again.stdout)
     assert summary["n_rejects"] > 100
-    assert summary["n_duplicates"] > 100
+    assert summary["n_duplicates"] > 50
     return {topic: set((out / FILES[topic]).read_bytes().splitlines()) for topic in OUTPUTS}

@@ -81,7 +81,7 @@ def test_only_troubles_that_have_begun_are_told() -> None:
 def test_the_next_wave_hits_other_rooms() -> None:
     rooms = made(8)
     the_past(rooms)
-    for wall_ms in range(NOW, NOW + WAVE_MS + 20_000, STEP_MS):
+    for wall_ms in range(NOW, NOW + WAVE_MS + 2 * STEP_MS, STEP_MS):
         rooms.due(wall_ms)
     by_kind: dict[str, list[str]] = {}
     for trouble in sorted(rooms.truth(), key=lambda trouble: trouble.start_ts):

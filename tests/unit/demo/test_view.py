@@ -51,9 +51,10 @@ def opened(room_id: str, cause: str, ts: int = LIVE + 12_000, anomaly_id: str = 
 
 def cut(room_id: str, *anomaly_ids: str) -> dict[str, Any]:
     return {
-        "command_id": f"c-{room_id}", "revision": 1, "room_id": room_id, "plan_id": f"{room_id}-cpa", "ts": LIVE + 13_000,
-        "action": "set_bid", "prev_value": 3_600, "value": 2_880, "unit": "minor:CNY", "mode": "auto", "status": "issued",
-        "reason": {"code": "emergency_cut", "params": {"cause": "ivt"}}, "anomaly_ids": list(anomaly_ids),
+        "command_id": f"c-{room_id}", "revision": 1, "room_id": room_id, "plan_id": f"{room_id}-cpa",
+        "ts": LIVE + 13_000, "action": "set_bid", "prev_value": 3_600, "value": 2_880, "unit": "minor:CNY",
+        "mode": "auto", "status": "issued", "reason": {"code": "emergency_cut", "params": {"cause": "ivt"}},
+        "anomaly_ids": list(anomaly_ids),
     }  # fmt: skip
 
 
