@@ -164,7 +164,7 @@ class Commander:
             direction="none" if more_spend is None else "more_spend" if more_spend else "less_spend",
             prev_value=plan.shown(plan.knob),
             value=plan.shown(value),
-            unit="ratio" if plan.is_goal else f"minor:{room.config.currency or 'XXX'}",
+            unit="ratio" if plan.is_goal else f"minor:{room.config.currency}" if room.config.currency else "minor",
             mode=room.config.mode,
             status="suppressed" if is_stillborn else status,
             reason=reason,

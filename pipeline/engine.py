@@ -14,26 +14,26 @@ import heapq
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-import orjson
-
 from pipeline import control
+from pipeline.admission import KIND_OF, Admission
+from pipeline.apply import apply
 from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context, Star
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
-from pipeline.judge import Judge, feed_states
+from pipeline.judge import Judge, feed_states, incident_due
 from pipeline.output import Output
-from pipeline.room import CurrencyUnknownError, RoomState, apply
+from pipeline.room import RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
 from pipeline.snapshot import dump, load_room, load_star
+from pipeline.summary import summarise
 from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
 from schemas.commands import BidCommand, Reason
-from schemas.control import DEFAULT_KID, is_signed
-from schemas.deadletters import DeadLetter, RejectReason
-from schemas.decode import STRUCTS, Reject, decode, is_array, raw_elements
+from schemas.deadletters import DeadLetter
+from schemas.decode import Reject, decode, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
 ENGINE_VERSION: Final = 1
@@ -42,8 +42,6 @@ ENGINE_VERSION: Final = 1
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
 """Offset, Kafka timestamp in ms (None in plain files), value, and the message's key where there is one."""
 
-KIND_OF: Final = {struct: kind for kind, struct in STRUCTS.items()}
-MONEY_KINDS: Final = ("order", "spend", "gift")
 URGENT_KINDS: Final = ("room", "plan", "control", "ack", "feed")
 """What is looked at on the next tick instead of the room's next turn."""
 
@@ -61,14 +59,19 @@ class Engine:
     def __init__(self, settings: Settings | None = None, *, partition: int = 0, keep_policy: bool = False) -> None:
         settings = settings or Settings()
         privacy = settings.privacy_key
-        self._control_key = settings.control_key.get_secret_value().encode() if settings.control_key else None
-        self._trusts_log = settings.trust_log
         self._ctx = Context(
             settings.policy, Identities(privacy.get_secret_value() if privacy else None), default_model()
         )
         self.partition = partition
         self._keeps_policy = keep_policy
         self._rooms: dict[str, RoomState] = {}
+        self._admission = Admission(
+            self._ctx,
+            self._rooms.get,
+            self._blank_room,
+            control_key=settings.control_key.get_secret_value().encode() if settings.control_key else None,
+            trusts_log=settings.trust_log,
+        )
         self._due: list[tuple[int, str]] = []
         self._dirty: dict[str, bool] = {}
 
@@ -113,7 +116,7 @@ class Engine:
             elements = decode(value, timestamp_ms=timestamp_ms, key=key)
             if timestamp_ms is None:
                 star.is_stamped = False
-                timestamp_ms = self._stamp(elements, value)
+                timestamp_ms = self._admission.stamp(elements, value)
             self._advance(timestamp_ms, out)
             star.n_records += is_new
             fresh_rooms: set[str] = set()
@@ -130,19 +133,6 @@ class Engine:
                 self._rooms[room_id].offset = offset
         star.offset = max(star.offset, offset)
 
-    def _stamp(self, elements: list[Any], value: bytes) -> int:
-        """Return the stamp of a record in a file without stamps: the largest accepted `ts` so far."""
-        stamp = self._ctx.star.largest_ts
-        seen: set[tuple[str, str]] = set()
-        trial = RoomState("", RoomConfig("off"))  # what the elements before would make of the session's currency
-        for element in elements:
-            if type(element) is Reject or (name := (element.room_id, element.event_id)) in seen:
-                continue
-            if self._refusal(element, value, trial) is None and not self._is_repeated(element):
-                seen.add(name)
-                stamp = max(stamp, element.ts)
-        return stamp
-
     def _element(
         self, event: Any, offset: int, value: bytes, fresh_rooms: set[str], out: list[Output]
     ) -> Reject | None:
@@ -157,10 +147,10 @@ class Engine:
         is_roomless = room_id == EVERY_ROOM or kind == "tick" or (kind == "ack" and room is None)
         if is_roomless and not is_new:
             return None
-        refusal = self._refusal(event, value)
+        refusal = self._admission.refusal(event, value)
         if refusal is not None:
             return refusal
-        if self._is_repeated(event):
+        if self._admission.is_repeated(event):
             star.n_duplicates += is_new
             return None
         star.n_events += is_new
@@ -171,7 +161,7 @@ class Engine:
             return None
         if room is None:
             room = self._new_room(room_id)
-        self._remember(room, kind, event)
+        self._admission.remember(room, kind, event)
         fresh_rooms.add(room_id)
         self._dirty[room_id] = True
         if kind == "control":
@@ -183,67 +173,6 @@ class Engine:
             apply(room, kind, event, star.clock_ms, self._ctx)
         self._call(room, self._turn(room, urgent=kind in URGENT_KINDS))
         return None
-
-    # -- what is refused, what is repeated --------------------------------------------------------------------
-
-    def _refusal(self, event: Any, value: bytes, trial: RoomState | None = None) -> Reject | None:
-        kind = KIND_OF[type(event)]
-        if kind in ("control", "ack"):
-            reason = self._distrust(value)
-            if reason is not None:
-                return Reject(*reason, None, value)
-            if kind == "control":
-                try:
-                    control.read(event)
-                except control.Refused as refused:
-                    return Reject("bad_value", str(refused), None, value)
-        elif event.room_id == EVERY_ROOM and kind != "tick":
-            return Reject("bad_value", "room_id: must name one room, got '*'", None, value)
-        elif kind in MONEY_KINDS:
-            room = self._rooms.get(event.room_id) or self._blank_room(event.room_id)
-            try:
-                room.factor_for(event.currency, self._ctx, is_past=event.ts < room.session.begins_ts)
-                if trial is not None and room.config.currency is None:
-                    trial.money_factor(event.currency, self._ctx)
-            except CurrencyUnknownError as unknown:
-                return Reject("currency_unknown", str(unknown), None, value)
-        elif kind == "room" and trial is not None and event.settings is not None:
-            trial.config.currency = trial.config.currency or event.settings.currency
-        return None
-
-    def _distrust(self, value: bytes) -> tuple[RejectReason, str] | None:
-        """Return why a control or ack is not believed; None when it is."""
-        if self._trusts_log:
-            return None
-        message = orjson.loads(value)
-        if message.get("sig") is None:
-            return "unsigned", "sig: a control or ack must be signed by the pipeline's bridge, got none"
-        if self._control_key is None:
-            return "bad_signature", "sig: cannot be checked, no control key is set (ROOMPULSE_CONTROL_KEY)"
-        if message.get("kid") != DEFAULT_KID or not is_signed(message, self._control_key):
-            return "bad_signature", f"sig: must be the bridge's own signature under kid {DEFAULT_KID!r}"
-        return None
-
-    def _is_repeated(self, event: Any) -> bool:
-        kind, identities = KIND_OF[type(event)], self._ctx.identities
-        star, room = self._ctx.star, self._rooms.get(event.room_id)
-        if room is None or kind == "tick":
-            if kind == "control" and event.control_id in star.control_ids:
-                return True
-            return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
-        if kind == "control" and event.control_id in room.control_ids:
-            return True
-        return room.seen.has(identities.fingerprint(event.event_id))
-
-    def _remember(self, room: RoomState, kind: str, event: Any) -> None:
-        now_ms, fingerprint = self._ctx.star.clock_ms, self._ctx.identities.fingerprint(event.event_id)
-        if kind in MONEY_KINDS:
-            room.seen.remember_money(fingerprint, now_ms)
-            return
-        room.seen.turn(now_ms, self._ctx.policy.engine.recent_ids_ms)
-        room.seen.remember(fingerprint)
-        if kind == "control":
-            room.control_ids[event.control_id] = now_ms
 
     def _dead_letter(self, rejected: Reject, offset: int, key: str | None) -> Output:
         letter = DeadLetter.model_construct(
@@ -522,36 +451,4 @@ class Engine:
 
     def summary(self) -> dict[str, Any]:
         """Return `summary.json` without its times: counts, versions, each room's session at the end."""
-        star, end_ms = self._ctx.star, self._end_ms()
-        rooms: dict[str, Any] = {}
-        for room_id in sorted(self._rooms):
-            room = load_room(dump(self._rooms[room_id]))  # a copy: looking changes nothing
-            room.fold(max(end_ms, room.evaluated_ms))
-            session = View(room, max(end_ms, room.evaluated_ms), self._ctx).session_metrics()
-            rooms[room_id] = {
-                "session": session,
-                "n_anomalies": {name: room.n_anomalies.get(name, 0) for name in ("S1", "S2", "S3", "S4")},
-                "n_commands": dict(sorted(room.n_commands.items())),
-            }
-        return {
-            "n_records": star.n_records,
-            "n_events": star.n_events,
-            "n_duplicates": star.n_duplicates,
-            "n_rejects": sum(star.rejects.values()),
-            "n_late": star.n_late,
-            "rejects": dict(sorted(star.rejects.items())),
-            "versions": {"engine": ENGINE_VERSION, "policy": self._ctx.policy_version},
-            "rooms": rooms,
-        }
-
-
-def incident_due(room: RoomState, ctx: Context) -> list[int]:
-    """Return when open incidents want attention if nothing else happens."""
-    due: list[int] = []
-    for incident in room.incidents.values():
-        if incident.status != "open" or incident.trouble is None or incident.escalation >= 3:
-            continue
-        ack_s = ctx.policy.incident.ack_s.get(incident.trouble.severity)
-        if ack_s is not None:
-            due.append(incident.opened_ms + (incident.escalation + 1) * ack_s * 1_000 - 1)
-    return due
+        return summarise(self._rooms, self._ctx, self._end_ms(), ENGINE_VERSION)

@@ -266,3 +266,15 @@ def told(
         params={**trouble.params, **(params or {})},
         evidence=trouble.evidence,
     )
+
+
+def incident_due(room: RoomState, ctx: Context) -> list[int]:
+    """Return when open incidents want attention if nothing else happens."""
+    due: list[int] = []
+    for incident in room.incidents.values():
+        if incident.status != "open" or incident.trouble is None or incident.escalation >= 3:
+            continue
+        ack_s = ctx.policy.incident.ack_s.get(incident.trouble.severity)
+        if ack_s is not None:
+            due.append(incident.opened_ms + (incident.escalation + 1) * ack_s * 1_000 - 1)
+    return due

@@ -57,7 +57,9 @@ class BidCommand(WireModel):
     direction: Direction
     prev_value: int | Decimal6 | None = None
     value: int | Decimal6 | None = None
-    unit: str | None = Field(default=None, description="'minor:CNY', or 'ratio' for a goal")
+    unit: str | None = Field(
+        default=None, description="'minor:CNY' (or 'minor' while no currency is known), or 'ratio' for a goal"
+    )
     mode: Mode
     status: CommandStatus
     emergency: bool = False

@@ -70,8 +70,8 @@ class Demo:
         self.board = Board()
         self.rooms: SimulatedRooms | None = None
         """The simulated rooms; None while a recording plays."""
-        self.n_behind = 0
-        """Records not worked off, once the demo is over."""
+        self.n_behind: int | None = None
+        """Records not worked off, once the demo is over; None where the broker does not say."""
         self.is_draining = False
         self._settings, self._onlooker = settings, onlooker
         self._control_key = secrets.token_hex(32)
@@ -150,7 +150,7 @@ class Demo:
         self.is_draining = True
         self._wire.flush()
         deadline_s = time.monotonic() + DRAIN_S
-        while (self._wire.n_behind() or 0) > 0 and time.monotonic() < deadline_s and not self._hurry.is_set():
+        while self._wire.n_behind() != 0 and time.monotonic() < deadline_s and not self._hurry.is_set():
             self._hear(STEP_S)
             self._check()
             self._onlooker.show(self)

@@ -39,7 +39,9 @@ PROGRESS_EVERY_S: Final = 0.5
 FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over."""
 BLOCK_MS: Final = 10_000
-CLOSE_S: Final = 2.0
+ASK_MS: Final = 3_000
+"""For an answer about offsets. Left to itself the client would ask a dead broker for ever."""
+CLOSE_S: Final = 1.0
 WATCHED: Final = (ROOM_SIGNALS, ROOM_ANOMALIES, BID_COMMANDS, ROOM_EVENTS_DLQ, OPS_KILL)
 
 
@@ -81,7 +83,10 @@ class Wire:
         )
         self._outputs: Any = self._consumer(servers)
         self._outputs.assign([TopicPartition(topic, p) for topic in WATCHED for p in range(n_partitions)])
-        self._progress: Any = self._consumer(servers, group_id=group)
+        self._progress: Any = self._consumer(
+            servers, group_id=group, request_timeout_ms=ASK_MS, session_timeout_ms=ASK_MS - 1_000,
+            heartbeat_interval_ms=ASK_MS // 6,
+        )  # fmt: skip
         self._logs = [TopicPartition(ROOM_EVENTS, p) for p in range(n_partitions)]
         self._sizes: list[deque[int]] = [deque() for _ in self._logs]
         self._ahead = [0] * n_partitions
@@ -169,21 +174,24 @@ class Wire:
         return max(self._ahead) < self._max_ahead
 
     def look(self) -> None:
-        """Ask how far the worker's commits are, at most twice a second."""
+        """Ask how far the worker's commits are, at most twice a second; without an answer, ask again later."""
         now_s = time.monotonic()
         if now_s < self._progress_due_s:
             return
         self._progress_due_s = now_s + PROGRESS_EVERY_S
-        if not self.is_policy_told:
-            ends = self._progress.end_offsets(self._logs)
-            self.is_policy_told = all(ends[log] > self._n_written[log.partition] for log in self._logs)
+        try:
+            if not self.is_policy_told:
+                ends = self._progress.end_offsets(self._logs)
+                self.is_policy_told = all(ends[log] > self._n_written[log.partition] for log in self._logs)
+            committed = self._commits()
+        except KafkaError:
+            return
         before = sum(self._ahead)
-        for number, partition in enumerate(self._logs):
-            committed = self._progress.committed(partition) or 0
+        for partition, offset in enumerate(committed):
             # What others wrote (the worker's policy, controls) counts as ours: a few records too hopeful at most.
-            for _ in range(min(committed - self._committed[number], len(self._sizes[number]))):
-                self._ahead[number] -= self._sizes[number].popleft()
-            self._committed[number] = committed
+            for _ in range(min(offset - self._committed[partition], len(self._sizes[partition]))):
+                self._ahead[partition] -= self._sizes[partition].popleft()
+        self._committed = committed
         self._worked_off.append((now_s, before - sum(self._ahead)))
         while self._worked_off[0][0] < now_s - AHEAD_S:
             self._worked_off.popleft()
@@ -191,10 +199,16 @@ class Wire:
             lately = sum(n_bytes for _, n_bytes in self._worked_off)
             self._max_ahead = min(MAX_AHEAD_BYTES, max(LEAST_AHEAD_BYTES, lately))
 
-    def n_behind(self) -> int:
-        """Return how many records of the log the worker has not worked off for good."""
-        ends = self._progress.end_offsets(self._logs)
-        return int(sum(ends[partition] - (self._progress.committed(partition) or 0) for partition in self._logs))
+    def n_behind(self) -> int | None:
+        """Return how many records of the log the worker has not worked off for good; None without an answer."""
+        try:
+            ends = self._progress.end_offsets(self._logs)
+            return int(sum(ends[log] - offset for log, offset in zip(self._logs, self._commits(), strict=True)))
+        except KafkaError:
+            return None
+
+    def _commits(self) -> list[int]:
+        return [self._progress.committed(log, timeout_ms=ASK_MS) or 0 for log in self._logs]
 
     # -- what comes out ---------------------------------------------------------------------------------------
 
