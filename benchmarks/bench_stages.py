@@ -32,8 +32,9 @@ import orjson
 
 from benchmarks.workloads import DEFAULT_RATE, Workload
 from pipeline import Engine, Record
+from pipeline import apply as apply_module
 from pipeline import engine as engine_module
-from pipeline import room as room_module
+from pipeline.admission import Admission
 from pipeline.commands import Commander
 from pipeline.emit import View
 from pipeline.identity import Identities
@@ -51,9 +52,9 @@ WARM_UP_S: Final = 65
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("decode", engine_module, ("decode",)),
     ("identity", Identities, ("token", "fingerprint")),
-    ("dedup", Engine, ("_is_repeated", "_remember")),
+    ("dedup", Admission, ("is_repeated", "remember")),
     ("sentiment", SentimentModel, ("score",)),
-    ("sentiment", room_module, ("normalise", "topics")),
+    ("sentiment", apply_module, ("normalise", "topics")),
     ("apply", engine_module, ("apply",)),
     ("evaluation: fold", RoomState, ("fold",)),
     ("evaluation: judge", Judge, ("__init__", "run")),

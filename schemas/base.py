@@ -45,14 +45,16 @@ CalendarDate = Annotated[
 ]
 Decimal6 = Annotated[str, Field(min_length=1, max_length=20, pattern="^[0-9]{1,9}([.][0-9]{1,6})?$")]
 """A non-negative decimal of at most six places, as text, so that no reader rounds it."""
+_POSITIVE_PLACES: Final = "|".join(f"0{{{n}}}[1-9][0-9]{{0,{5 - n}}}" for n in range(6))
 PositiveDecimal = Annotated[
     str,
     Field(
         min_length=1,
         max_length=20,
-        pattern="^([0-9]{0,8}[1-9][0-9]{0,8}([.][0-9]{1,6})?|0[.][0-9]{0,5}[1-9][0-9]{0,5})$",
+        pattern=f"^(0{{0,8}}[1-9][0-9]{{0,8}}([.][0-9]{{1,6}})?|[0-9]{{1,9}}[.]({_POSITIVE_PLACES}))$",
     ),
 ]
+"""The same, above zero."""
 
 Mode = Literal["off", "shadow", "approve", "auto"]
 MODE_RANK: Final[dict[str, int]] = {"off": 0, "shadow": 1, "approve": 2, "auto": 3}

@@ -199,7 +199,7 @@ def decimals() -> SearchStrategy[str]:
 
 def ratios() -> SearchStrategy[float | int | str]:
     """Targets and goals: a positive number, or a decimal as text."""
-    return st.floats(0.01, 1_000_000) | st.integers(1, 1_000_000) | decimals()
+    return st.floats(0.01, 1_000_000) | st.integers(1, 1_000_000) | decimals().filter(lambda text: float(text) > 0)
 
 
 def dates() -> SearchStrategy[str]:

@@ -23,7 +23,7 @@ class WorkerChild:
     Parameters
     ----------
     settings : environment variables beside this process's own.
-    folder : where its log goes; must exist.
+    folder : where its log goes; must exist, and be of no other use: it goes when this process is killed.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
@@ -36,7 +36,7 @@ class WorkerChild:
         """Start it; it is ready some seconds later."""
         # -P: a folder named `agents` where the user happens to be must not be taken for ours. A process group of its
         # own: Ctrl-C is the demo's to hear, which stops things in their order.
-        command = [sys.executable, "-P", "-m", "agents.demo.guard", "worker"]
+        command = [sys.executable, "-P", "-m", "agents.demo.guard", str(self._log.parent), "worker"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603  (our own module and interpreter)
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment, process_group=0

@@ -229,15 +229,14 @@ class Demo:
         if self.rooms is not None and self.rooms.is_live and not self._is_watched and self._wire.is_policy_told:
             self._is_watched = True
             self._wire.write([self.rooms.watched(now_ms())])
+            self._set_modes(self.rooms)  # not earlier: in the log they would look like the worker's policy
         records = self._source.due(now_ms())
         self._wire.write(records)
         self.board.events(sum(record.n_events for record in records), self.elapsed_s)
         if self.rooms is not None:
             if not self.rooms.is_live:
                 return  # the past needs no ticks: its records follow one another closely
-            if self.board.live_since_ms is None:
-                self.board.live_since_ms = self.rooms.live_since_ms
-                self._set_modes(self.rooms)
+            self.board.live_since_ms = self.rooms.live_since_ms
         clock_ms = self._source.clock_ms
         if clock_ms is not None and (records or time.monotonic() - self._ticked_s >= TICK_S):
             self.board.wrote_up_to(clock_ms, self.elapsed_s)

@@ -38,7 +38,8 @@ RECORD_BYTES: Final = 48
 PROGRESS_EVERY_S: Final = 0.5
 FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over."""
-BLOCK_MS: Final = 10_000
+BLOCK_MS: Final = 5_000
+CONNECT_S: Final = 5.0
 ASK_MS: Final = 3_000
 """For an answer about offsets. Left to itself the client would ask a dead broker for ever."""
 CLOSE_S: Final = 1.0
@@ -75,6 +76,7 @@ class Wire:
         self._producer: Any = kafka.connect(
             KafkaProducer,
             servers,
+            CONNECT_S,
             api_version=CLIENT_API_VERSION,
             acks="all",
             linger_ms=10,
@@ -104,6 +106,7 @@ class Wire:
         return kafka.connect(
             KafkaConsumer,
             servers,
+            CONNECT_S,
             api_version=CLIENT_API_VERSION,
             auto_offset_reset="earliest",
             enable_auto_commit=False,

@@ -9,6 +9,8 @@ import msgspec
 
 MICRO: Final = 1_000_000
 """Goals are kept in millionths: integers decide."""
+LARGEST_GOAL_MICRO: Final = 10**15
+"""A goal of a billion buys nothing more than this one, and stays within 64 bits."""
 
 
 def goal_micro(goal: float | str) -> int:
@@ -17,7 +19,7 @@ def goal_micro(goal: float | str) -> int:
     >>> goal_micro(2.5), goal_micro("3.000001")
     (2500000, 3000001)
     """
-    return int((Decimal(str(goal)) * MICRO).to_integral_value())
+    return min(int((Decimal(str(goal)) * MICRO).to_integral_value()), LARGEST_GOAL_MICRO)
 
 
 def goal_text(micro: int) -> str:

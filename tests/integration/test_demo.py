@@ -24,13 +24,13 @@ TS_2019: Final = 1_557_492_120_000
 
 
 @contextmanager
-def demo(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def demo(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A demo in a process of its own, which is over at the end whatever happens."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "agents", "demo", *arguments],
         cwd=ROOT,
-        env=environment,
+        env={**environment, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,6 +104,8 @@ def test_signals_an_anomaly_and_a_bid_command_come_in_time_and_the_summary_is_th
     assert (told["lag"], told["rejects"], told["seed"], told["rooms"]) == (0, 0, 1, 20)
     assert told["answers"] >= 2  # the platform acted: a controller's part is played to the end
     assert told["found"] >= 1
+    # Every room every second, or nearly: the policy for people who look came after the worker's own.
+    assert told["signals"] > told["rooms"] * (told["elapsed_s"] - told["first_signal_s"]) / 1.5
     assert min(told["events"], told["signals"], told["anomalies"], told["commands"]) > 0
 
 
@@ -118,11 +120,13 @@ def test_it_stops_cleanly_when_told_to_and_leaves_no_process(number: signal.Sign
     assert not [pid for pid in children.values() if is_alive(pid)]
 
 
-def test_its_children_end_with_it_even_when_it_is_killed() -> None:
-    with demo("--rooms", "3") as process:
+def test_its_children_end_with_it_even_when_it_is_killed(tmp_path: Path) -> None:
+    with demo("--rooms", "3", TMPDIR=str(tmp_path)) as process:
         children = both_children(process)
+        await_true(lambda: list(tmp_path.glob("*/worker.log")), "the throw-away folder")
         process.kill()
         await_true(lambda: not [pid for pid in children.values() if is_alive(pid)], "the end of both children")
+        await_true(lambda: not list(tmp_path.iterdir()), "the end of the throw-away folder")
 
 
 @pytest.mark.parametrize("who", ["worker", "broker"])
