@@ -19,15 +19,13 @@ from agents.logs import facts
 from agents.sender import Confirmation, Send
 from pipeline.ids import derived
 from schemas.base import EVERY_ROOM, MAX_AHEAD_MS, MAX_EVENT_BYTES
-from schemas.control import DEFAULT_KID, Ack, ControlRequest, KillState, arguments, is_signed, sign
+from schemas.control import DEFAULT_KID, FOR_EVERY_ROOM, Ack, ControlRequest, KillState, arguments, is_signed, sign
 from schemas.deadletters import DeadLetter, RejectReason
 from schemas.settings import Policy
 from schemas.topics import BID_ACKS, OPS_CONTROL, OPS_KILL, ROOM_EVENTS, ROOM_EVENTS_DLQ
 
 log = logging.getLogger(__name__)
 
-FOR_EVERY_ROOM: Final = ("kill_switch", "silence", "update_settings")
-"""Actions that mean something without one room."""
 _OPERATORS: Final = "operator:"
 _CONTROLLERS: Final = "controller:"
 

@@ -97,7 +97,7 @@ class Admission:
             if kind == "control" and event.control_id in star.control_ids:
                 return True
             return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
-        if kind == "control" and event.control_id in room.control_ids:
+        if kind == "control" and (event.control_id in room.control_ids or event.control_id in star.control_ids):
             return True
         return room.seen.has(identities.fingerprint(event.event_id))
 

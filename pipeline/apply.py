@@ -15,6 +15,7 @@ from pipeline.orders import Effect, Ledger, Order
 from pipeline.quality import Verdict
 from pipeline.room import BINS, MONEY, RoomState
 from pipeline.sentiment import normalise, topics
+from pipeline.session import Meaning
 from pipeline.sketches import log_bin
 from schemas.base import MAX_COUNTED
 
@@ -231,7 +232,8 @@ def _on_plan(a: Applied) -> None:
 def _on_counts(a: Applied) -> None:
     for name in ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments"):
         n = getattr(a.event, name)
-        if n:
+        if n is not None:
+            a.room.kinds[f"counts.{name}"] = 1
             a.count(name, min(n, MAX_COUNTED))
 
 
@@ -243,17 +245,23 @@ def _on_feed(a: Applied) -> None:
     feed.heartbeat(event.complete_through_ts, event.expected_lag_s)
 
 
+def start_meaning(room: RoomState, event: Any, ctx: Context) -> Meaning:
+    """Return what a `start` means for a room."""
+    return room.session.meaning(event.ts, is_first_event=room.is_fresh, restart_ms=ctx.policy.engine.restart_ms)
+
+
 def _on_room(a: Applied) -> None:
     event, room, ctx = a.event, a.room, a.ctx
     if event.action == "start":
-        meaning = room.session.start(event.ts, is_first_event=room.is_fresh, restart_ms=ctx.policy.engine.restart_ms)
+        meaning = start_meaning(room, event, ctx)
+        room.session.start(event.ts, meaning)
         if meaning == "new":
             room.begin_session(a.now_ms, ctx)
-    elif event.action == "end":
+    elif event.action == "end" and event.ts >= room.session.begins_ts:  # a late one ended the session before
         room.session.ended_ts = event.ts
     if event.settings is not None:
         room.config.tighten(event.settings, ctx.policy)
-        room.settle_currency()
+        room.settle_currency(ctx)
 
 
 def _on_product(_: Applied) -> None:

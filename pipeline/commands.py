@@ -14,7 +14,7 @@ from pipeline.judge import is_stale
 from pipeline.roi import Return
 from pipeline.room import RoomState
 from pipeline.sketches import bin_value, quantile
-from schemas.base import capped
+from schemas.base import MODE_RANK, capped
 from schemas.commands import BidCommand, Guardrail, Reason
 
 NEEDED_FEEDS: Final = ("spend", "order")
@@ -42,7 +42,7 @@ def situation(
         now_ms=now_ms,
         mode=config.mode,
         is_killed=room.is_killed or ctx.star.is_killed,
-        is_excluded=any(begin <= now_ms < end for begin, end in room.excluded),
+        is_excluded=room.is_excluded(now_ms),
         target_roas=config.target_roas if config.target_roas is not None else bidding.default_target_roas,
         budget_minor=config.budget_minor,
         spent_minor=spent_minor,
@@ -180,12 +180,19 @@ class Commander:
 
     def approve(self, command_id: str) -> bool:
         """Send a pending command again as approved, under its own id; False when it is not pending any more."""
-        is_stopped = self.room.is_killed or self.ctx.star.is_killed or not self.room.session.is_active
+        room = self.room
+        is_stopped = (
+            room.is_killed
+            or self.ctx.star.is_killed
+            or not room.session.is_active
+            or MODE_RANK[room.config.mode] < MODE_RANK["approve"]
+            or room.is_excluded(self.now_ms)
+        )
         for plan in self.room.plans.values():
             opened = plan.open
             if opened is None or opened.command_id != command_id or opened.status != "pending_approval":
                 continue
-            if is_stopped or self.now_ms >= opened.expires_ts:
+            if is_stopped or plan.status != "delivering" or self.now_ms >= opened.expires_ts:
                 plan.open = None
                 return False
             opened.status, opened.revision = "approved", opened.revision + 1
@@ -209,6 +216,8 @@ class Commander:
         if not plan.knob or now.is_killed or plan.bid_kind not in ("cost_per_action", "roi_goal"):
             return False
         clipped_to, clip = clip_range(plan, value, now, self.ctx.policy.bidding)
+        if clipped_to == plan.knob:
+            return False  # it is there already
         more_spend = (clipped_to < plan.knob) if plan.is_goal else (clipped_to > plan.knob)
         command = self._send(
             plan,

@@ -13,7 +13,8 @@ from pipeline.context import Context
 from pipeline.judge import told
 from pipeline.room import RoomState
 from schemas.anomalies import Anomaly
-from schemas.control import arguments
+from schemas.base import EVERY_ROOM
+from schemas.control import FOR_EVERY_ROOM, arguments
 from schemas.settings import Policy
 
 
@@ -39,11 +40,14 @@ def read(event: Any) -> Any:
         raise Refused(msg) from None
     except ValueError as error:
         raise Refused(str(error)) from None
+    if event.room_id == EVERY_ROOM and event.action not in FOR_EVERY_ROOM:
+        msg = f"room_id: must be one room for {event.action}, got '*' (only for {', '.join(FOR_EVERY_ROOM)})"
+        raise Refused(msg)
     return args
 
 
 def apply_to_all(event: Any, args: Any, ctx: Context) -> None:
-    """Apply a control for every room of the partition; what only makes sense for one room has no effect."""
+    """Apply a control for every room of the partition."""
     star = ctx.star
     if event.action == "kill_switch":
         star.is_killed = args.on

@@ -9,7 +9,7 @@ from pipeline.context import Context
 from pipeline.metrics import PRIOR, compute, this_session
 from pipeline.roi import Return, matured_spend, net_attributed_minor, returns, roas
 from pipeline.room import RoomState
-from schemas.base import capped
+from schemas.base import MAX_INTEGER, capped
 
 HOUR_MS: Final = 3_600_000
 
@@ -84,7 +84,7 @@ class View:
         for name in PRIOR:
             late = room.windows.session.get(f"prior:{name}", 0)
             if late:
-                metrics[f"prior_{name}"] = late
+                metrics[f"prior_{name}"] = min(late, MAX_INTEGER)
         freshness = {
             name: round(behind / 1_000, 3)
             for name, feed in sorted(room.feeds.items())

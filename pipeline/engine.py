@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from pipeline import control
 from pipeline.admission import KIND_OF, Admission
-from pipeline.apply import apply
+from pipeline.apply import apply, start_meaning
 from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context, Star
 from pipeline.emit import View, signals
@@ -170,6 +170,8 @@ class Engine:
             self._audit(room, "ack", "controller", event, out)
             answer(room, event)
         else:
+            if kind == "room" and event.action == "start" and start_meaning(room, event, self._ctx) == "new":
+                self._tell_the_end(room, out)
             apply(room, kind, event, star.clock_ms, self._ctx)
         self._call(room, self._turn(room, urgent=kind in URGENT_KINDS))
         return None
@@ -302,10 +304,22 @@ class Engine:
         interval_ms = self._ctx.policy.engine.channels_interval_ms
         with_channels = view.now_ms >= room.channels_due_ms
         if with_channels:
-            # Multiples of the room's own phase, so that channels of many rooms do not go out together.
-            room.channels_due_ms = next_turn_ms(view.now_ms, self._phase(room) % interval_ms, interval_ms)
+            # The first interval is longer by a share of the room's own, so that rooms do not go on together.
+            extra_ms = room.turn % interval_ms if room.channels_due_ms < 0 else 0
+            room.channels_due_ms = view.now_ms + interval_ms + extra_ms
         out.append(Output(topics.ROOM_SIGNALS, room.room_id, signals(room, view, with_channels=with_channels)))
         room.is_changed = room.must_tell = False
+
+    def _tell_the_end(self, room: RoomState, out: list[Output]) -> None:
+        """Emit what a session came to before the next one begins: nothing later would tell it."""
+        if not room.is_changed:
+            return
+        tick_ms = self._ctx.policy.engine.tick_ms
+        last = load_room(dump(room))  # a copy: the room itself goes on from where it is
+        at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, tick_ms)
+        last.fold(at_ms)
+        self._emit(last, View(last, at_ms, self._ctx), out)
+        room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
 
     def _schedule(self, room: RoomState, now_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
@@ -331,17 +345,19 @@ class Engine:
         star = self._ctx.star
         star.seen.turn(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
-        if kind != "control" or event.room_id != EVERY_ROOM:
+        if kind == "tick":
             return
-        star.control_ids[event.control_id] = star.clock_ms
-        if not (self._keeps_policy and event.action == "update_settings"):
-            control.apply_to_all(event, control.read(event), self._ctx)
+        if kind == "control":
+            star.control_ids[event.control_id] = star.clock_ms
+            if not (self._keeps_policy and event.action == "update_settings"):
+                control.apply_to_all(event, control.read(event), self._ctx)
+        # An answer for a room nobody has seen changes nothing, but somebody sent it.
         record = star.trail.append(
-            "control",
+            "control" if kind == "control" else "ack",
             EVERY_ROOM,
             star.clock_ms,
-            actor=event.actor,
-            content=self._content(event),
+            actor=event.actor if kind == "control" else "controller",
+            content={**self._content(event), "room_id": event.room_id},
             policy_version=self._ctx.policy_version,
         )
         out.append(Output(topics.AUDIT_LOG, EVERY_ROOM, record))
@@ -355,7 +371,7 @@ class Engine:
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in action.anomalies)
         self._commands(room, commander, out)
         room.is_changed = True
-        room.must_tell = bool(commander.messages)
+        room.must_tell |= bool(commander.messages)
 
     def _commands(self, room: RoomState, commander: Commander, out: list[Output]) -> None:
         for command in commander.messages:

@@ -19,7 +19,10 @@ COUNTS: Final = {
     "order": ("n_orders_created", "n_orders_paid", "n_refunds", "gmv_minor", "refund_minor"),
     "gift": ("gift_minor",),
     "spend": ("impressions", "clicks", "spend_minor"),
-    "counts": ("n_enters", "n_interactions", "n_product_clicks", "n_add_to_cart", "n_comments"),
+    **{
+        f"counts.{name}": (name,)
+        for name in ("n_enters", "n_interactions", "n_product_clicks", "n_add_to_cart", "n_comments")
+    },
 }
 """Counters by the type of event that carries them: of a type never seen none is told, since 0 would be a claim."""
 PRIOR: Final = ("gmv_minor", "refund_minor", "spend_minor", "gift_minor")

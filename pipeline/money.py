@@ -74,6 +74,11 @@ class SpendTotals(msgspec.Struct):
             report.impressions - known.impressions, report.clicks - known.clicks, report.cost_minor - known.cost_minor
         )
 
+    def convert(self, factor: Fraction) -> None:
+        """Restate every amount in another currency."""
+        for totals in self.days.values():
+            totals.cost_minor = convert(totals.cost_minor, factor)
+
     def forget(self, before_date: str) -> None:
         """Let go of days before `before_date` (YYYY-MM-DD)."""
         for key in [key for key in self.days if key[:10] < before_date]:

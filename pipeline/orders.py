@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import msgspec
+
+from pipeline.money import convert
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -89,6 +93,12 @@ class Ledger(msgspec.Struct):
         before = order.refunded()
         order.cancelled.append(ts)
         return _difference(before, order.refunded())
+
+    def convert(self, factor: Fraction) -> None:
+        """Restate every amount in another currency."""
+        for order in self.orders.values():
+            order.paid_minor = convert(order.paid_minor, factor)
+            order.refunds = [(ts, convert(amount, factor)) for ts, amount in order.refunds]
 
     def forget(self, before_session: int, touched_before_ms: int) -> None:
         """Let go of orders of past sessions that nothing has touched for the ledger's keeping time."""

@@ -108,13 +108,20 @@ class RoomState(msgspec.Struct):
 
     def online(self, since_ms: int, now_ms: int) -> int | None:
         """Return the newest count of viewers with since <= ts < now."""
-        newest = max((p for p in self.presence if since_ms <= p[0] < now_ms), default=None)
+        newest = None
+        for ts, n_online in self.presence:
+            if since_ms <= ts < now_ms and (newest is None or ts >= newest[0]):
+                newest = (ts, n_online)
         return newest[1] if newest else None
 
     def channel_of(self, channel: str | None, limit: int) -> str:
         """Return the channel an event counts under: its own while there are few enough, else `other`."""
         name = UNKNOWN if channel is None else channel
         return name if name in self.channels or len(self.channels) < limit else OTHER_CHANNEL
+
+    def is_excluded(self, now_ms: int) -> bool:
+        """Tell whether an operator took this time out of bidding."""
+        return any(begin <= now_ms < end for begin, end in self.excluded)
 
     # -- sessions ---------------------------------------------------------------------------------------------
 
@@ -160,11 +167,11 @@ class RoomState(msgspec.Struct):
         factor = self.factor_for(currency, ctx, is_past=is_past)
         if self.config.currency is None and not is_past:
             self.config.currency = ctx.policy.currency.default or currency
-        self.settle_currency()
+        self.settle_currency(ctx)
         return factor
 
-    def settle_currency(self) -> None:
-        """Let rolling windows forget amounts of a former session's currency: they cannot be added to this one's."""
+    def settle_currency(self, ctx: Context) -> None:
+        """Take a new session's currency: windows forget amounts of the former one, the ledgers' are converted."""
         own = self.config.currency
         if own is None or own == self.money_currency:
             return
@@ -175,6 +182,10 @@ class RoomState(msgspec.Struct):
                 for tally in channels.values():
                     for name in [name for name in tally if _is_money(name)]:
                         del tally[name]
+            factor = conversion(ctx.policy.currency.rates, self.money_currency, own)
+            if factor is not None:
+                self.ledger.convert(factor)
+                self.spend.convert(factor)
         self.money_currency = own
 
 

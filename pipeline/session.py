@@ -9,6 +9,9 @@ import msgspec
 from schemas.base import MODE_RANK, Mode, Stage
 from schemas.settings import Policy
 
+Meaning = Literal["first", "new", "adopted", "update"]
+"""What a `start` can mean."""
+
 
 class Session(msgspec.Struct):
     """One show. `begins_ts` -1 means "whatever came first": the session that no `start` opened has no past."""
@@ -24,21 +27,26 @@ class Session(msgspec.Struct):
         """It goes on: only then is anything bid or judged."""
         return self.ended_ts < 0
 
-    def start(self, ts: int, *, is_first_event: bool, restart_ms: int) -> Literal["new", "adopted", "update"]:
-        """Take a `start`; return what it means."""
+    def meaning(self, ts: int, *, is_first_event: bool, restart_ms: int) -> Meaning:
+        """Return what a `start` at `ts` means; one from before the session's end comes late and opens nothing."""
         if is_first_event:
-            self.begins_ts = self.start_ts = ts
-            self.is_opened_by_start = True
+            return "first"
+        if not self.is_active:
+            return "new" if ts >= self.ended_ts else "update"
+        if not self.is_opened_by_start:
             return "adopted"
-        if self.is_active and not self.is_opened_by_start:
-            self.is_opened_by_start, self.start_ts = True, ts
-            return "adopted"
-        if self.is_active and ts - self.start_ts < restart_ms:
-            return "update"
-        self.number += 1
-        self.begins_ts = self.start_ts = ts
-        self.is_opened_by_start, self.ended_ts = True, -1
-        return "new"
+        return "update" if ts - self.start_ts < restart_ms else "new"
+
+    def start(self, ts: int, meaning: Meaning) -> None:
+        """Take a `start` for what it means."""
+        if meaning == "update":
+            return
+        self.start_ts, self.is_opened_by_start = ts, True
+        if meaning != "adopted":
+            self.begins_ts = ts
+        if meaning == "new":
+            self.number += 1
+            self.ended_ts = -1
 
 
 class RoomConfig(msgspec.Struct):

@@ -92,6 +92,8 @@ ARGUMENTS: Final[dict[str, type[WireModel]]] = {
     "update_settings": UpdateSettings,
 }
 """What each action needs in `args`."""
+FOR_EVERY_ROOM: Final = ("kill_switch", "silence", "update_settings")
+"""Actions that mean something without one room."""
 
 
 def arguments(action: str, args: Mapping[str, Any]) -> Any:

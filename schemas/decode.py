@@ -215,6 +215,8 @@ def _explain(raw: bytes, cause: Exception) -> tuple[RejectReason, str]:
         path = ".".join(str(part) for part in first["loc"][1:])
         got = "" if first["type"] in ("missing", "value_error", "union_tag_not_found") else _shown(first["input"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "union_tag_not_found":
+            message, path = "field required", "type"
         words = f"{message[:1].lower()}{message[1:]}{got}"
         return _reason(first), _one_line(f"{path}: {words}" if path else words)
     return "bad_value", str(cause)

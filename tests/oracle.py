@@ -46,7 +46,7 @@ class Room:
         self.session = 0
         self.begins: int | None = None
         self.started: int | None = None
-        self.ended = False
+        self.ended: int | None = None
         self.currency: str | None = None
         self.booked_in: str | None = None
         self.purse = 0
@@ -140,8 +140,7 @@ class Oracle:
             own = room.booked_in
         if own is None or own == event["currency"]:
             return Fraction(1)
-        inverse = self.rates.get(f"{own}:{event['currency']}")
-        return self.rates.get(f"{event['currency']}:{own}", 1 / inverse if inverse else None)
+        return self._rate(event["currency"], own)
 
     @staticmethod
     def _is_past(room: Room, event: Mapping[str, Any]) -> bool:
@@ -169,7 +168,7 @@ class Oracle:
         if kind in MONEY_TYPES and (room.currency is not None or not self._is_past(room, event)):
             # Late money of the session before names no currency of this one.
             room.currency = room.currency or event["currency"]
-            room.purse += room.booked_in not in (None, room.currency)
+            self._settle(room)
             room.booked_in = room.currency
         if kind == "room":
             self._session(room, event)
@@ -201,18 +200,41 @@ class Oracle:
     def _session(self, room: Room, event: Mapping[str, Any]) -> None:
         ts = event["ts"]
         if event["action"] == "end":
-            room.ended = True
+            if room.begins is None or ts >= room.begins:
+                room.ended = ts
         elif event["action"] == "start":
             if room.is_fresh:
                 room.begins = room.started = ts
-            elif not room.ended and room.started is None:
+            elif room.ended is not None and ts < room.ended:
+                pass  # it comes late
+            elif room.ended is None and room.started is None:
                 room.started = ts
-            elif room.ended or ts - (room.started or 0) >= RESTART_MS:
+            elif room.ended is not None or ts - (room.started or 0) >= RESTART_MS:
                 room.session += 1
                 room.begins = room.started = ts
-                room.ended, room.currency = False, None
+                room.ended, room.currency = None, None
         named = (event.get("settings") or {}).get("currency")
         room.currency = room.currency or named
+        if event.get("settings"):
+            self._settle(room)
+
+    def _settle(self, room: Room) -> None:
+        """What is remembered in a former session's currency goes on in this one's, where a rate says how."""
+        if room.currency is None or room.booked_in in (None, room.currency):
+            return
+        room.purse += 1
+        rate = self._rate(str(room.booked_in), room.currency)
+        if rate is not None:
+            room.totals = {key: (*totals[:3], round(totals[3] * rate)) for key, totals in room.totals.items()}
+            room.orders = {
+                order_id: [{**event, "amount": round(event["amount"] * rate)} for event in history]
+                for order_id, history in room.orders.items()
+            }
+        room.booked_in = room.currency
+
+    def _rate(self, one: str, other: str) -> Fraction | None:
+        inverse = self.rates.get(f"{other}:{one}")
+        return self.rates.get(f"{one}:{other}", 1 / inverse if inverse else None)
 
     def _spend(self, room: Room, event: Mapping[str, Any], factor: Fraction) -> None:
         now = (event["impressions"], event["clicks"], round(event["cost_minor"] * factor))

@@ -16,13 +16,13 @@ from kafka.errors import KafkaError
 from pydantic import ValidationError
 
 from agents import kafka
-from agents.bridge import FOR_EVERY_ROOM, Refusal, judge_control
+from agents.bridge import Refusal, judge_control
 from agents.clock import now_ms
 from agents.config import broker_of, control_key_of, load_settings
 from agents.errors import ProgramError, UsageError
 from agents.words import pick
 from schemas.base import EVERY_ROOM
-from schemas.control import ARGUMENTS, ControlRequest, sign
+from schemas.control import ARGUMENTS, FOR_EVERY_ROOM, ControlRequest, sign
 from schemas.events import ControlAction
 from schemas.topics import OPS_CONTROL
 

@@ -194,8 +194,8 @@ def run(
         task = progress.add_task("", total=None)
         for records, partition in _chunks(files, chunk):
             if engine is None:
-                engine = _engine(settings, chosen, is_recorded=bool(records) and records[0][1] is not None)
-            engine.partition = partition
+                engine = _engine(settings, chosen, is_recorded=partition is not None)
+            engine.partition = partition or 0
             sink.write(engine.process(records))
             done = engine.counters.n_records
             rate = done / max(time.perf_counter() - started, 1e-9)
@@ -218,18 +218,20 @@ def run(
 def _engine(settings: Settings, chosen: Policy | None, *, is_recorded: bool) -> Engine:
     """Return the engine for a log.
 
-    A recorded log (with Kafka timestamps) brings the policies it was decided by, and begins under the defaults as
-    the worker did; a plain file is decided by this process's settings. A policy that was asked for beats both.
+    What `dump` wrote (its lines name their partition) brings the policies it was decided by, and begins under the
+    defaults as the worker did; any other log is decided by this process's settings until it brings a policy. A
+    policy that was asked for beats both.
     """
     if chosen is not None:
         return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True)
     return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings)
 
 
-def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int]]:
+def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int | None]]:
     """Return records a chunk at a time, the last one maybe empty, with the partition that dump lines name."""
     records: list[Record] = []
-    offset, partition = -1, 0
+    offset = -1
+    partition: int | None = None
     for number, line in lines_of(files):
         # A plain line after dump lines comes after them, whatever its number.
         record, named = read_record(line, max(number, offset + 1))
