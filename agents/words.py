@@ -155,7 +155,7 @@ def amount(minor: float | None, currency: str | None = None) -> str:
     """
     if minor is None:
         return UNKNOWN_PART
-    places = money._EXPONENTS.get(currency or "", 2)
+    places = money.EXPONENTS.get(currency or "", 2)
     return f"{minor / 10**places:,.{places}f}"
 
 

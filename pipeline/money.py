@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-_EXPONENTS: Final = {
+EXPONENTS: Final = {
     **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND"), 0),
     **dict.fromkeys(("VUV", "XAF", "XOF", "XPF"), 0),
     **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
@@ -29,7 +29,7 @@ def conversion(rates: dict[str, str], from_: str, to: str) -> Fraction | None:
         major = 1 / Fraction(rate)
     else:
         return None
-    return major * Fraction(10) ** (_EXPONENTS.get(to, 2) - _EXPONENTS.get(from_, 2))
+    return major * Fraction(10) ** (EXPONENTS.get(to, 2) - EXPONENTS.get(from_, 2))
 
 
 def convert(amount_minor: int, factor: Fraction) -> int:
