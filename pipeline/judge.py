@@ -25,6 +25,8 @@ COUNTED: Final = (
 """What the five-minute metrics under watch are made of: a visit sums these and no others."""
 SLICED_BY: Final = {"ivt_ratio": "n_suspect", "negative_ratio": "n_negative", "cpc_minor": "spend_minor"}
 """Counter whose share by channel tells where a metric's deviation comes from."""
+PATIENCE: Final = 2
+"""Windows without enough events to judge by, after which an open anomaly is let go."""
 CERTAIN: Final = 0.95
 """Confidence of a cause that the platform or the clock states outright."""
 
@@ -73,20 +75,23 @@ class Judge:
             return
         tally = self.minute if watched.window_s == 60 else self.five
         sample = watched.sample(tally, self.ctx.policy)
+        settings, room = self.ctx.policy.detect, self.room
+        incident = room.incidents.get(watched.metric)
+        if incident is not None and self.now_ms - incident.judged_ms >= PATIENCE * watched.window_s * 1_000:
+            self._resolve(watched.metric, "too_little_data")  # nobody can say any more that it goes on
         if sample is None:
             return
-        settings, room = self.ctx.policy.detect, self.room
         detector = room.detectors.get(watched.metric)
         if detector is None:
             detector = room.detectors[watched.metric] = RobustDeviation()
         judgement = detector.update(sample, self.now_ms, watched, settings)
         if judgement is None:
             return
-        incident = room.incidents.get(watched.metric)
         if incident is None:
             if abs(judgement.z) < settings.open_z:
                 return  # nothing to remember about a calm metric
             incident = room.incidents[watched.metric] = Incident()
+        incident.judged_ms = self.now_ms
         change = incident.look(judgement, watched, settings)
         if change == "open":
             detector.exclude(self.now_ms - settings.lag_ms)
@@ -94,6 +99,8 @@ class Judge:
         elif change == "clear" and incident.may_resolve(self.now_ms, settings):
             self._resolve(watched.metric, "calm")
         elif incident.is_open:
+            # What is wrong must not become what is normal, however long it lasts.
+            detector.exclude(incident.opened_ms - settings.lag_ms)
             self._update(watched.metric, self._trouble(watched, judgement))
 
     def _feeds(self) -> None:

@@ -117,7 +117,6 @@ class QualitySettings(Section):
     repeat_own: int = Field(3, ge=2, description="one user's repeats of a text within a minute [choice]")
     min_repeat_characters: int = Field(6, ge=1, description="shorter texts (666, 扣1) are a crowd's echo [choice]")
     device_users: int = Field(3, ge=1, description="more users than this on a device in ten minutes [research]")
-    block_share: Share = Field(0.2, description="of enters from one address block, never alone [research]")
     prior_ratio: Share = Field(0.02, description="invalid share expected before any evidence [choice]")
     prior_weight: int = Field(50, ge=1, description="events that this expectation counts for [research]")
     min_judged: int = Field(30, ge=1, description="judged events before a ratio is told [research]")
@@ -128,7 +127,6 @@ class QualitySettings(Section):
 class SentimentSettings(Section):
     """When comments are an opinion."""
 
-    min_scored: int = Field(20, ge=1, description="opinions before anyone acts [research]")
     negative_below_milli: int = Field(-100, le=0, ge=-1000, description="a comment at or below is negative [choice]")
 
 
@@ -236,7 +234,7 @@ class BiddingSettings(Section):
     decision_window_s: WindowS = Field(900, description="window whose return is judged")
     interval_ms: int = Field(5_000, ge=500, description="a plan is looked at this often")
     lifetime_ms: int = Field(60_000, ge=1_000, le=60_000, description="until a command expires [contract]")
-    ack_timeout_ms: int = Field(120_000, ge=1_000, description="without an answer: alarm, no further step")
+    ack_timeout_ms: int = Field(120_000, ge=1_000, description="without an answer the hold says so; no further step")
     hold_interval_ms: int = Field(60_000, ge=1_000, description="an unchanged hold is told again this often")
     absurd_order_factor: int = Field(20, ge=2, description="times the room's median order [design]")
 
@@ -302,7 +300,7 @@ class Policy(Section):
 class KafkaSettings(Section):
     """Topics as this deployment creates them."""
 
-    partitions: int = Field(12, ge=1, le=1_000, description="of every room topic; cannot grow without `migrate`")
+    partitions: int = Field(12, ge=1, le=1_000, description="of every room topic; cannot grow afterwards")
     replication_factor: int = Field(1, ge=1, le=10)
     app_id: str = Field("roompulse", min_length=1, max_length=100, description="consumer group and changelog prefix")
     session_timeout_s: float = Field(10.0, ge=1)

@@ -47,6 +47,7 @@ class Incident(msgspec.Struct):
     opened_ms: int = -1
     told_ms: int = -1
     closed_ms: int = -1
+    judged_ms: int = -1
     escalation: int = 0
     trouble: Trouble | None = None
 

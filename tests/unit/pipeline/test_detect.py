@@ -147,3 +147,17 @@ def test_trouble_that_was_noticed_does_not_become_normality() -> None:
 def test_an_empty_tally_is_no_sample(watched: Watched) -> None:
     assert watched.sample({}, Policy()) is None
     assert watched.noise(0.0, 1) == 0.0
+
+
+def test_a_trouble_that_lasts_does_not_become_normal() -> None:
+    settings = DetectSettings()
+    detector, watched = RobustDeviation(), next(w for w in WATCHED if w.metric == "negative_ratio")
+    for second in range(600):
+        detector.update(Sample(0.1, 50), second * 1_000, watched, settings)
+    opened_ms = 600_000
+    for second in range(600, 3_600):
+        judgement = detector.update(Sample(0.7, 50), second * 1_000, watched, settings)
+        detector.exclude(opened_ms - settings.lag_ms)
+    assert judgement is not None
+    assert judgement.expected == 0.1
+    assert judgement.z > settings.open_z
