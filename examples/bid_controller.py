@@ -91,6 +91,8 @@ class Controller:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not {"ROOMPULSE_BROKER", "ROOMPULSE_CONTROL_KEY"} <= os.environ.keys():
+        sys.exit("usage: ROOMPULSE_BROKER=... ROOMPULSE_CONTROL_KEY=... python -m examples.bid_controller NAME")
     url, secret = os.environ["ROOMPULSE_BROKER"], os.environ["ROOMPULSE_CONTROL_KEY"]
     controller = Controller(url.removeprefix("kafka://"), sys.argv[1], secret.encode())
     while True:

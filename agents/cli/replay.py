@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final, cast
 
 import msgspec
 import orjson
@@ -186,6 +186,9 @@ def run(
     settings = load_settings(overrides={"trust_log": trust_log})
     chosen = None if policy is None else load_policy(policy)
     engine: Engine | None = None
+    for name in files:
+        if name != "-":
+            _open(name).close()  # a wrong name must not cost the results of the run before
     sink = Files(out)
     started = time.perf_counter()
     console = Console(stderr=True)
@@ -250,6 +253,9 @@ def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int | 
 def _words(summary: dict[str, object], out: Path, lang: str) -> str:
     numbers = (summary["n_events"], len(summary["rooms"]), summary["n_duplicates"], summary["n_rejects"])  # type: ignore[arg-type]  # rooms is a dict
     n_events, n_rooms, n_duplicates, n_rejects = numbers
-    en = f"{n_events:,} events in {n_rooms} rooms ({n_duplicates} repeated, {n_rejects} rejected) -> {out}\n"
-    zh = f"{n_rooms} 个直播间，{n_events:,} 个事件（重复 {n_duplicates}，拒收 {n_rejects}）-> {out}\n"
+    rejects = cast("dict[str, int]", summary["rejects"])
+    most = ", ".join(f"{reason} {n}" for reason, n in sorted(rejects.items(), key=lambda item: -item[1])[:3])
+    why = f": {most}" if most else ""
+    en = f"{n_events:,} events in {n_rooms} rooms ({n_duplicates} repeated, {n_rejects} rejected{why}) -> {out}\n"
+    zh = f"{n_rooms} 个直播间，{n_events:,} 个事件（重复 {n_duplicates}，拒收 {n_rejects}{why}）-> {out}\n"
     return pick("zh" if lang == "zh" else "en", en, zh)

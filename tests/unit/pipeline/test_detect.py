@@ -64,7 +64,7 @@ def test_a_constant_series_expects_itself(watched: Watched) -> None:
 def test_after_a_constant_past_only_what_matters_is_strange() -> None:
     """No spread does not make the first small change a catastrophe."""
     assert strange([0.0] * 60 + [0.05]) == []
-    assert strange([0.0] * 60 + [0.3]) == [60]
+    assert strange([0.0] * 60 + [0.35]) == [60]
     # A level of 100 with no spread at all: 5 % up is nothing, double is.
     assert strange([100.0] * 60 + [105.0], CPC) == []
     assert strange([100.0] * 60 + [200.0], CPC) == [60]
@@ -85,7 +85,7 @@ def test_few_events_do_not_join_the_past() -> None:
 
 def test_counting_noise_is_no_news() -> None:
     """The same share of few events scatters more, so it must be further off to be strange."""
-    values = [0.2] * 60 + [0.5]
+    values = [0.2] * 60 + [0.55]
     assert strange(values, n=20) == []
     assert strange(values, n=2_000) == [60]
 
