@@ -67,7 +67,7 @@ def _invalid(tally: Tally, policy: Policy) -> Sample | None:
 WATCHED: Final = (
     # A floor of 2.5 points: four of them make the 10 % at which invalid traffic is usually warned of.
     Watched("ivt_ratio", 60, "up", "ivt", ("view",), _invalid, binomial_noise, 30, 30, 0.025, 0.5),
-    # Twenty opinions before anyone acts on a mood; a quarter of them negative after none is still chance (floor 8 points).
+    # Twenty opinions before anyone acts on a mood; a quarter of them negative after none is still chance: 8 points.
     Watched(
         "negative_ratio", 300, "up", "content", ("comment",),
         _rate("n_negative", "n_scored"), binomial_noise, 20, 8, 0.08, 0.25,
