@@ -5,6 +5,7 @@ A fault draws from its own dice, so that up to its start the room is, byte for b
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from pipeline.simulate import comments
@@ -172,9 +173,9 @@ class _Chorus(Fault):
             audience.comment(moment, viewer, self._text(), is_danmaku=dice.chance(0.8))
             self.n_injected += 1
 
+    @abstractmethod
     def _text(self) -> str:
         """Return what one of them writes."""
-        raise NotImplementedError
 
 
 class AngryChat(_Chorus):
