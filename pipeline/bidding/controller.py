@@ -109,6 +109,8 @@ def _move(
     clips: list[Clip] = []
     value, clip = clip_hourly(plan, wanted, now.now_ms, settings)
     clips += [clip] if clip else []
+    if not min(knob, wanted) <= value <= max(knob, wanted):
+        return Decision("hourly_limit", clips[-1].params)  # the hour's reach lies beyond a step: nothing moves
     within_hour = value
     value, clip = clip_range(plan, value, now, settings)
     clips += [clip] if clip else []
