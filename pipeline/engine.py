@@ -27,7 +27,7 @@ from pipeline.output import Output
 from pipeline.room import RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
-from pipeline.snapshot import dump, load_room, load_star
+from pipeline.snapshot import Checkpoint, Saved, dump, load_room, load_star
 from pipeline.summary import summarise
 from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
@@ -426,6 +426,16 @@ class Engine:
         states: dict[str, bytes | None] = {room_id: dump(self._rooms[room_id]) for room_id in sorted(self._dirty)}
         self._dirty.clear()
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
+
+    def checkpoint(self) -> Checkpoint:
+        """Return where the log stands, and the rooms that changed since each was last saved."""
+        star = self._ctx.star
+        return Checkpoint(star.offset, dump(star), tuple(sorted(self._dirty)))
+
+    def save(self, room_id: str) -> Saved:
+        """Return a room's state as it is now; it counts as saved."""
+        self._dirty.pop(room_id, None)
+        return Saved(((room_id, dump(self._rooms[room_id])),), ())
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,29 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_room: Final = msgspec.msgpack.Decoder(tuple[int, RoomState]).decode
 _decode_star: Final = msgspec.msgpack.Decoder(tuple[int, Star]).decode
 _decode_format: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
+
+
+class Checkpoint(NamedTuple):
+    """A point of the log to go on from: the partition's own state there, and the rooms to save before it counts.
+
+    `star` belongs under the key `*` once every one of `rooms` was saved, and not before: rooms ahead of the
+    partition skip records, a partition ahead of its rooms would date their records anew.
+    """
+
+    offset: int
+    star: bytes
+    rooms: tuple[str, ...]
+
+
+class Saved(NamedTuple):
+    """A room as of the last record applied: what to keep under which key, in this order, and what may go.
+
+    The last part stands under the room's own id and refers to the others. `retired` are keys that nothing refers to
+    any more, but only once the last part is durable and no former owner of the partition can write.
+    """
+
+    parts: tuple[tuple[str, bytes], ...]
+    retired: tuple[str, ...]
 
 
 class SnapshotError(ValueError):
