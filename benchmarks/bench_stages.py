@@ -64,7 +64,7 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("outputs: signals", Engine, ("_emit",)),
     ("outputs: commands", Engine, ("_commands",)),
     ("outputs: encode", Output, ("json",)),
-    ("snapshots", Engine, ("changed",)),
+    ("snapshots", Engine, ("save",)),
     ("loop", Engine, ("process",)),
 )
 """Stage, where the functions live, and which; a function's own time ends where another wrapped one begins."""

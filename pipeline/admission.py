@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -16,9 +16,25 @@ from schemas.control import DEFAULT_KID, is_signed
 from schemas.deadletters import RejectReason
 from schemas.decode import STRUCTS, Reject
 
-KIND_OF: Final = {struct: kind for kind, struct in STRUCTS.items()}
-"""The `type` of a decoded event, by its struct."""
 MONEY_KINDS: Final = ("order", "spend", "gift")
+URGENT_KINDS: Final = ("room", "plan", "control", "ack", "feed")
+"""What is looked at on the next tick instead of the room's next turn."""
+
+
+class Kind(NamedTuple):
+    """What the engine has to know of a type of event. `is_plain`: nothing but its room's state can refuse it."""
+
+    name: str
+    is_money: bool
+    is_urgent: bool
+    is_plain: bool
+
+
+KINDS: Final = {
+    struct: Kind(name, name in MONEY_KINDS, name in URGENT_KINDS, name not in (*MONEY_KINDS, "control", "ack", "tick"))
+    for name, struct in STRUCTS.items()
+}
+"""The kind of a decoded event, by its struct."""
 
 
 class Admission:
@@ -52,7 +68,7 @@ class Admission:
 
     def refusal(self, event: Any, value: bytes, trial: RoomState | None = None) -> Reject | None:
         """Return why an event that is well formed must not count, None when it may; `value` is the whole record."""
-        kind = KIND_OF[type(event)]
+        kind = KINDS[type(event)].name
         if kind in ("control", "ack"):
             reason = self._distrust(value)
             if reason is not None:
@@ -91,23 +107,31 @@ class Admission:
 
     def is_repeated(self, event: Any) -> bool:
         """Tell whether this id counted before."""
-        kind, identities = KIND_OF[type(event)], self._ctx.identities
+        kind, identities = KINDS[type(event)], self._ctx.identities
         star, room = self._ctx.star, self._room_of(event.room_id)
-        if room is None or kind == "tick":
-            if kind == "control" and event.control_id in star.control_ids:
-                return True
-            return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
-        if kind == "control" and (event.control_id in room.control_ids or event.control_id in star.control_ids):
+        if room is not None and kind.name != "tick":
+            return self.is_known(room, kind, event, identities.fingerprint(event.event_id))
+        if kind.name == "control" and event.control_id in star.control_ids:
             return True
-        return room.seen.has(identities.fingerprint(event.event_id))
+        return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
 
-    def remember(self, room: RoomState, kind: str, event: Any) -> None:
+    def is_known(self, room: RoomState, kind: Kind, event: Any, fingerprint: bytes) -> bool:
+        """Tell the same of an event of a known room."""
+        seen = room.seen
+        if fingerprint in seen.recent or fingerprint in seen.former or fingerprint in seen.money:
+            return True
+        if kind.name != "control":
+            return False
+        return event.control_id in room.control_ids or event.control_id in self._ctx.star.control_ids
+
+    def remember(self, room: RoomState, kind: Kind, event: Any, fingerprint: bytes) -> None:
         """Note an event of a room as counted."""
-        now_ms, fingerprint = self._ctx.star.clock_ms, self._ctx.identities.fingerprint(event.event_id)
-        if kind in MONEY_KINDS:
-            room.seen.remember_money(fingerprint, now_ms)
+        seen, now_ms = room.seen, self._ctx.star.clock_ms
+        if kind.is_money:
+            seen.money[fingerprint] = now_ms
             return
-        room.seen.turn(now_ms, self._ctx.policy.engine.recent_ids_ms)
-        room.seen.remember(fingerprint)
-        if kind == "control":
+        if now_ms - seen.turned_ms >= self._ctx.recent_ids_ms:
+            seen.turn(now_ms, self._ctx.recent_ids_ms)
+        seen.recent.add(fingerprint)
+        if kind.name == "control":
             room.control_ids[event.control_id] = now_ms

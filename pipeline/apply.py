@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pipeline.bidding import Plan
-from pipeline.buckets import BASE_MS, Tally
+from pipeline.buckets import BASE_MS
 from pipeline.context import Context
+from pipeline.counters import UNIT
 from pipeline.feeds import FEED_OF, Feed
 from pipeline.identity import address_block
 from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
 from pipeline.quality import Verdict
-from pipeline.room import BINS, MONEY, RoomState
+from pipeline.room import Pending, RoomState
 from pipeline.sentiment import normalise, topics
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
@@ -22,191 +23,215 @@ from schemas.base import MAX_COUNTED
 OPINION_MILLI: Final = 500
 """Confidence from which a comment counts as an opinion; below, the model abstains."""
 
+_ENTER: Final = UNIT["n_enters"]
+_LEAVE: Final = UNIT["n_leaves"] + UNIT["n_judged"]
+_DWELL: Final = UNIT["dwell_ms"]
+_BOUNCE: Final = UNIT["n_bounces"]
+_INTERACTION: Final = {
+    "product_click": UNIT["n_interactions"] + UNIT["n_product_clicks"],
+    "add_to_cart": UNIT["n_interactions"] + UNIT["n_add_to_cart"],
+}
+_OTHER_INTERACTION: Final = UNIT["n_interactions"]
+_COMMENT: Final = UNIT["n_comments"] + UNIT["n_judged"]
+_SCORED: Final = UNIT["n_scored"]
+_SENTIMENT: Final = UNIT["sentiment_milli"]
+_NEGATIVE: Final = UNIT["n_negative"]
+_NO_CONSENT: Final = UNIT["n_no_consent"]
+_COUNTS: Final = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
 
-def bump(tally: Tally, name: str, n: int, *, is_past: bool = False) -> None:
-    """Count `n`; what belongs to a session before this one is told apart, money also as `prior`."""
-    tally[name] = tally.get(name, 0) + n
-    if is_past:
-        tally["past:"] = 1  # a mark: sessions without it need no second look
-        past = f"past:{name}"
-        tally[past] = tally.get(past, 0) + n
-        if name in MONEY:
-            prior = f"prior:{name}"
-            tally[prior] = tally.get(prior, 0) + n
+
+def _count(room: RoomState, event: Any, ctx: Context, counted: int) -> Pending:
+    """Count packed counters at the event's own moment and channel; return what waits there."""
+    ts, channel = event.ts, event.channel
+    if channel not in room.channels:
+        channel = room.channel_of(channel, ctx.max_channels)
+    bucket = ts - ts % BASE_MS
+    pending = room.pending.get(bucket)
+    if pending is None:
+        pending = room.pending[bucket] = Pending()
+    cells = pending.own if ts >= room.session.begins_ts else pending.late
+    cells[channel] = cells.get(channel, 0) + counted
+    return pending
 
 
-class Applied:
-    """One event on its way into a room: the event, its room, channel, tally and tokens."""
-
-    __slots__ = ("block", "channel", "ctx", "device", "event", "is_past", "now_ms", "room", "user")
-
-    def __init__(self, room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-        self.room, self.event, self.now_ms, self.ctx = room, event, now_ms, ctx
-        engine = ctx.policy.engine
-        self.channel = room.channel_of(event.channel, engine.max_channels)
-        self.is_past = event.ts < room.session.begins_ts
-        self.user = self.device = self.block = None
-        consent = engine.consent_default if event.consent is None else event.consent
-        token = ctx.identities.token
-        if consent:
-            if event.user_id is not None:
-                self.user = token("user", event.user_id)
-            if event.device_id is not None:
-                self.device = token("device", event.device_id)
-            if event.ip is not None:
-                self.block = token("block", address_block(event.ip))
-        elif event.user_id is not None or event.device_id is not None:
+def _see(room: RoomState, event: Any, ctx: Context, *, active: bool) -> int | None:
+    """Note who it was, where that may be known; return the user's token."""
+    consent = event.consent
+    user_id = event.user_id
+    if not (ctx.consent_default if consent is None else consent):
+        if user_id is not None or event.device_id is not None:
             # Without consent nobody is told apart; that somebody was there is all that stays.
-            self.count("n_no_consent")
-
-    def count(self, name: str, n: int = 1) -> None:
-        """Count into this event's own tally."""
-        bump(self.room.tally(self.event.ts, self.channel), name, n, is_past=self.is_past)
-
-    def see_user(self, *, active: bool = False) -> None:
-        """Count the user as present, and as taking part when `active`."""
-        if self.user is None:
-            return
-        bucket = self.event.ts - self.event.ts % BASE_MS
-        for at_ms, name, by in self.room.users.update(self.user, bucket, active=active, in_session=not self.is_past):
-            tally = self.room.tally(at_ms, "")
-            tally[name] = tally.get(name, 0) + by
-
-    def is_shared_device(self) -> bool:
-        """Note the device; tell whether too many users share it."""
-        return self.room.evidence.device(self.device, self.user, self.now_ms, self.ctx.policy.quality)
+            _count(room, event, ctx, _NO_CONSENT)
+        return None
+    if user_id is None:
+        return None
+    tokens, ts = ctx.identities.users, event.ts
+    user = tokens.get(user_id)
+    if user is None:
+        user = tokens[user_id]
+    room.users.see(user, ts // 1_000, active=active, in_session=ts >= room.session.begins_ts)
+    return user
 
 
-def _on_view(a: Applied) -> None:
-    event, quality = a.event, a.ctx.policy.quality
-    a.see_user()
-    shared = a.is_shared_device()
-    if event.action == "enter":
-        a.count("n_enters")
-    elif event.action == "leave":
-        a.count("n_leaves")
-        a.count("dwell_ms", min(event.dwell_ms, MAX_COUNTED))
-        bump(a.room.tally(event.ts, BINS), f"dwell:{log_bin(event.dwell_ms)}", 1, is_past=a.is_past)
-        if event.dwell_ms <= quality.bounce_ms:
-            a.count("n_bounces")
-        _judged(a, a.room.evidence.leave(event.dwell_ms, is_shared_device=shared, settings=quality))
+def _is_shared(room: RoomState, event: Any, ctx: Context, user: int | None, now_ms: int) -> bool:
+    """Note the device of a user who may be known; tell whether too many users share it."""
+    device_id = event.device_id
+    if user is None or device_id is None:
+        return False
+    tokens = ctx.identities.devices
+    device = tokens.get(device_id)
+    if device is None:
+        device = tokens[device_id]
+    return room.evidence.devices.meet(device, user, now_ms) > ctx.quality.device_users
 
 
-def _judged(a: Applied, verdict: Verdict) -> None:
-    a.count("n_judged")
+def _judged(room: RoomState, event: Any, ctx: Context, verdict: Verdict, user: int | None, *, now_ms: int) -> int:
+    """Return what a verdict counts; remember a suspect and the address block it came from."""
+    counted = 0
     if verdict.identity:
-        a.count("n_shared_device")
+        counted += UNIT["n_shared_device"]
     if verdict.content:
-        a.count("n_repeats")
+        counted += UNIT["n_repeats"]
     if verdict.is_suspect:
-        a.count("n_suspect")
-        a.room.evidence.condemn(a.user, a.block, a.now_ms)
+        counted += UNIT["n_suspect"]
+        consent = ctx.consent_default if event.consent is None else event.consent
+        has_block = consent and event.ip is not None
+        block = ctx.identities.blocks[address_block(event.ip)] if has_block else None
+        room.evidence.condemn(user, block, now_ms)
+    return counted
 
 
-def _on_presence(a: Applied) -> None:
-    room = a.room
-    room.presence.append((a.event.ts, a.event.n_online))
+def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    user = _see(room, event, ctx, active=False)
+    shared = _is_shared(room, event, ctx, user, now_ms)
+    action = event.action
+    if action == "enter":
+        _count(room, event, ctx, _ENTER)
+    elif action == "leave":
+        quality, dwell_ms = ctx.quality, event.dwell_ms
+        counted = _LEAVE + (dwell_ms if dwell_ms < MAX_COUNTED else MAX_COUNTED) * _DWELL
+        if dwell_ms <= quality.bounce_ms:
+            counted += _BOUNCE
+        if shared or dwell_ms <= quality.short_dwell_ms:
+            verdict = room.evidence.leave(dwell_ms, is_shared_device=shared, settings=quality)
+            counted += _judged(room, event, ctx, verdict, user, now_ms=now_ms)
+        pending = _count(room, event, ctx, counted)
+        sample = bytes((log_bin(min(dwell_ms, MAX_COUNTED)),))
+        if event.ts >= room.session.begins_ts:
+            pending.dwell += sample
+        else:
+            pending.past_dwell += sample
+
+
+def _on_presence(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+    room.presence.append((event.ts, event.n_online))
     if len(room.presence) > 32:
         # One a minute is usual; an hour's newest is all that is ever asked for.
         room.presence = sorted(room.presence)[-16:]
 
 
-def _on_interaction(a: Applied) -> None:
-    a.see_user(active=True)
-    a.is_shared_device()
-    a.count("n_interactions")
-    if a.event.action == "product_click":
-        a.count("n_product_clicks")
-    elif a.event.action == "add_to_cart":
-        a.count("n_add_to_cart")
+def _anonymous(room: RoomState, event: Any, ctx: Context) -> bool:
+    """Count an event of somebody without consent; tell whether it was one."""
+    consent = ctx.consent_default if event.consent is None else event.consent
+    if not consent and (event.user_id is not None or event.device_id is not None):
+        _count(room, event, ctx, _NO_CONSENT)
+    return not consent
 
 
-def _on_comment(a: Applied) -> None:
-    a.see_user(active=True)
-    a.count("n_comments")
-    quality, text = a.ctx.policy.quality, normalise(a.event.text)
-    token = a.ctx.identities.token("text", text) if len(text) >= quality.min_repeat_characters else None
-    verdict = a.room.evidence.comment(
-        token, a.user, is_shared_device=a.is_shared_device(), now_ms=a.now_ms, settings=quality
-    )
-    _judged(a, verdict)
-    if verdict.content or verdict.rate:
-        return  # repeated texts move nobody's mood
-    opinion = a.ctx.sentiment.score(a.event.text)
-    if opinion.confidence_milli < OPINION_MILLI:
-        return
-    a.count("n_scored")
-    a.count("sentiment_milli", opinion.score_milli)
-    if opinion.score_milli <= a.ctx.policy.sentiment.negative_below_milli:
-        a.count("n_negative")
-        for topic in topics(a.event.text) or ("other",):
-            a.count(f"topic:{topic}")
+def _on_interaction(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    user = _see(room, event, ctx, active=True)
+    _is_shared(room, event, ctx, user, now_ms)
+    _count(room, event, ctx, _INTERACTION.get(event.action, _OTHER_INTERACTION))
 
 
-def _on_order(a: Applied) -> None:
-    event, room, ctx = a.event, a.room, a.ctx
-    a.see_user()
-    factor = room.money_factor(event.currency, ctx, is_past=a.is_past)
+def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    user = _see(room, event, ctx, active=True)
+    quality, text = ctx.quality, normalise(event.text)
+    token = ctx.identities.texts[text] if len(text) >= quality.min_repeat_characters else None
+    shared = _is_shared(room, event, ctx, user, now_ms)
+    counted = _COMMENT
+    verdict = room.evidence.comment(token, user, is_shared_device=shared, now_ms=now_ms, settings=quality)
+    if verdict.rate or verdict.identity or verdict.content:
+        counted += _judged(room, event, ctx, verdict, user, now_ms=now_ms)
+    if not (verdict.content or verdict.rate):  # repeated texts move nobody's mood
+        opinion = ctx.sentiment.score(event.text)
+        if opinion.confidence_milli >= OPINION_MILLI:
+            counted += _SCORED + opinion.score_milli * _SENTIMENT
+            if opinion.score_milli <= ctx.policy.sentiment.negative_below_milli:
+                counted += _NEGATIVE
+                for topic in topics(event.text) or ("other",):
+                    counted += UNIT[f"topic:{topic}"]
+    _count(room, event, ctx, counted)
+
+
+def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    user = _see(room, event, ctx, active=False)
+    channel = room.channel_of(event.channel, ctx.max_channels)
+    is_past = event.ts < room.session.begins_ts
+    factor = room.money_factor(event.currency, ctx, is_past=is_past)
     amount = convert(event.amount_minor, factor)
-    order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, a.now_ms)
+    order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, now_ms)
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
-        _describe(order, a)
+        _describe(room, order, event, channel, user)
     elif event.status == "paid":
-        _describe(order, a)
+        _describe(room, order, event, channel, user)
         effects = Ledger.pay(order, event.ts, amount)
     elif event.status == "refunded":
         effects = Ledger.refund(order, event.ts, amount)
     else:
         effects = Ledger.cancel(order, event.ts)
     for effect in effects:
-        _book(a, order, effect)
+        _book(room, order, effect, order.channel or channel)
 
 
-def _describe(order: Order, a: Applied) -> None:
+def _describe(room: RoomState, order: Order, event: Any, channel: str, user: int | None) -> None:
     """Keep what the money will be booked under; the payment's own words win."""
     if order.paid_ts >= 0:
         return
-    if a.event.channel is not None or not order.channel:
-        order.channel = a.channel
-    if a.event.attribution is not None:
-        order.is_attributed = a.event.attribution in ("direct", "indirect")
-    order.is_valid = not a.room.evidence.is_suspect_user(a.user)
+    if event.channel is not None or not order.channel:
+        order.channel = channel
+    if event.attribution is not None:
+        order.is_attributed = event.attribution in ("direct", "indirect")
+    order.is_valid = not room.evidence.is_suspect_user(user)
 
 
-def _book(a: Applied, order: Order, effect: Effect) -> None:
-    is_refund = effect.field in ("refund_minor", "n_refunds")
-    is_past = (order.paid_ts if is_refund else effect.ts) < a.room.session.begins_ts
-    tally = a.room.tally(effect.ts, order.channel or a.channel)
-    bump(tally, effect.field, effect.amount, is_past=is_past)
-    if not order.is_attributed:
-        return
-    if effect.field == "n_orders_paid":
-        bump(tally, "n_paid_attributed", effect.amount, is_past=is_past)
-        return
-    name = {"gmv_minor": "gmv", "refund_minor": "refund"}.get(effect.field)
-    if name is None:
-        return
-    bump(tally, f"{name}_attributed", effect.amount, is_past=is_past)
-    if order.is_valid:
-        bump(tally, f"{name}_valid", effect.amount, is_past=is_past)
-        if name == "gmv":
-            bump(a.room.tally(effect.ts, BINS), f"amount:{log_bin(effect.amount)}", 1, is_past=is_past)
+def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
+    field, amount = effect.field, effect.amount
+    is_refund = field in ("refund_minor", "n_refunds")
+    is_past = (order.paid_ts if is_refund else effect.ts) < room.session.begins_ts
+    counted = amount * UNIT[field]
+    if order.is_attributed:
+        if field == "n_orders_paid":
+            counted += amount * UNIT["n_paid_attributed"]
+        elif field in ("gmv_minor", "refund_minor"):
+            name = field.removesuffix("_minor")
+            counted += amount * UNIT[f"{name}_attributed"]
+            if order.is_valid:
+                counted += amount * UNIT[f"{name}_valid"]
+                if field == "gmv_minor":
+                    pending, sample = room.waiting(effect.ts), bytes((log_bin(min(amount, MAX_COUNTED)),))
+                    if is_past:
+                        pending.past_amounts += sample
+                    else:
+                        pending.amounts += sample
+    room.count(effect.ts, channel, counted, is_past=is_past)
 
 
-def _on_gift(a: Applied) -> None:
-    a.see_user()
-    factor = a.room.money_factor(a.event.currency, a.ctx, is_past=a.is_past)
-    a.count("gift_minor", convert(a.event.amount_minor, factor))
+def _on_gift(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _see(room, event, ctx, active=False)
+    factor = room.money_factor(event.currency, ctx, is_past=event.ts < room.session.begins_ts)
+    _count(room, event, ctx, convert(event.amount_minor, factor) * UNIT["gift_minor"])
 
 
-def _on_spend(a: Applied) -> None:
-    event, room = a.event, a.room
-    factor = room.money_factor(event.currency, a.ctx, is_past=a.is_past)
-    plan = room.plans.get(event.plan_id)
-    channel = a.channel
-    if event.channel is None and plan is not None and plan.channel is not None:
-        channel = room.channel_of(plan.channel, a.ctx.policy.engine.max_channels)
+def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+    is_past = event.ts < room.session.begins_ts
+    factor = room.money_factor(event.currency, ctx, is_past=is_past)
+    plan, name = room.plans.get(event.plan_id), event.channel
+    if name is None and plan is not None:
+        name = plan.channel
     cost = convert(event.cost_minor, factor)
     impressions, clicks = (max(-MAX_COUNTED, min(n, MAX_COUNTED)) for n in (event.impressions, event.clicks))
     if event.reporting == "cumulative":
@@ -216,32 +241,35 @@ def _on_spend(a: Applied) -> None:
             return
     else:
         step = SpendIncrement(impressions, clicks, cost)
-    tally = room.tally(event.ts, channel)
-    bump(tally, "impressions", step.impressions, is_past=a.is_past)
-    bump(tally, "clicks", step.clicks, is_past=a.is_past)
-    bump(tally, "spend_minor", step.cost_minor, is_past=a.is_past)
+    counted = step.impressions * UNIT["impressions"] + step.clicks * UNIT["clicks"]
+    counted += step.cost_minor * UNIT["spend_minor"]
+    room.count(event.ts, room.channel_of(name, ctx.max_channels), counted, is_past=is_past)
 
 
-def _on_plan(a: Applied) -> None:
-    plan = a.room.plans.get(a.event.plan_id)
+def _on_plan(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+    plan = room.plans.get(event.plan_id)
     if plan is None:
-        plan = a.room.plans[a.event.plan_id] = Plan(a.event.plan_id)
-    plan.observe(a.event)
+        plan = room.plans[event.plan_id] = Plan(event.plan_id)
+    plan.observe(event)
 
 
-def _on_counts(a: Applied) -> None:
-    for name in ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments"):
-        n = getattr(a.event, name)
+def _on_counts(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+    counted = 0
+    for name in _COUNTS:
+        n = getattr(event, name)
         if n is not None:
-            a.room.kinds[f"counts.{name}"] = 1
-            a.count(name, min(n, MAX_COUNTED))
+            room.kinds[f"counts.{name}"] = True
+            counted += min(n, MAX_COUNTED) * UNIT[name]
+    _count(room, event, ctx, counted)
 
 
-def _on_feed(a: Applied) -> None:
-    event = a.event
-    feed = a.room.feeds.get(event.feed)
+def _on_feed(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+    feed = room.feeds.get(event.feed)
     if feed is None:
-        feed = a.room.feeds[event.feed] = Feed()
+        feed = room.feeds[event.feed] = Feed()
     feed.heartbeat(event.complete_through_ts, event.expected_lag_s)
 
 
@@ -250,13 +278,13 @@ def start_meaning(room: RoomState, event: Any, ctx: Context) -> Meaning:
     return room.session.meaning(event.ts, is_first_event=room.is_fresh, restart_ms=ctx.policy.engine.restart_ms)
 
 
-def _on_room(a: Applied) -> None:
-    event, room, ctx = a.event, a.room, a.ctx
+def _on_room(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
     if event.action == "start":
         meaning = start_meaning(room, event, ctx)
         room.session.start(event.ts, meaning)
         if meaning == "new":
-            room.begin_session(a.now_ms, ctx)
+            room.begin_session(now_ms, ctx)
     elif event.action == "end" and event.ts >= room.session.begins_ts:  # a late one ended the session before
         room.session.ended_ts = event.ts
     if event.settings is not None:
@@ -264,11 +292,13 @@ def _on_room(a: Applied) -> None:
         room.settle_currency(ctx)
 
 
-def _on_product(_: Applied) -> None:
+def _on_product(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     """What is on stage is kept in the log; no signal of this version rests on it."""
+    _anonymous(room, event, ctx)
 
 
-HANDLERS: Final[dict[str, Callable[[Applied], None]]] = {
+Handler = Callable[[RoomState, Any, int, Context], None]
+HANDLERS: Final[dict[str, Handler]] = {
     "room": _on_room,
     "view": _on_view,
     "presence": _on_presence,
@@ -286,13 +316,15 @@ HANDLERS: Final[dict[str, Callable[[Applied], None]]] = {
 
 def apply(room: RoomState, kind: str, event: Any, now_ms: int, ctx: Context) -> None:
     """Apply one accepted event of the room's log."""
-    room.kinds[kind] = room.kinds.get(kind, 0) + 1
+    if kind not in room.kinds:
+        room.kinds[kind] = True
     feed = FEED_OF.get(kind)
     if feed is not None:
         state = room.feeds.get(feed)
         if state is None:
             state = room.feeds[feed] = Feed()
         state.event(event.ts)
-    HANDLERS[kind](Applied(room, event, now_ms, ctx))
+    HANDLERS[kind](room, event, now_ms, ctx)
     room.is_fresh = False
-    room.is_changed |= kind != "feed"  # a heartbeat alone changes nothing that is told
+    if kind != "feed":  # a heartbeat alone changes nothing that is told
+        room.is_changed = True

@@ -12,7 +12,7 @@ from pipeline.ids import derived
 from schemas.audit import AuditRecord
 
 
-class Trail(msgspec.Struct):
+class Trail(msgspec.Struct, gc=False):
     """The head of a room's chain."""
 
     seq: int = 0

@@ -7,25 +7,28 @@ from typing import Any, Final, Literal
 from pipeline.bidding import Decision, Emergency, OpenCommand, Plan, Situation, decide
 from pipeline.bidding.guardrails import clip_range
 from pipeline.bidding.plan import goal_micro
-from pipeline.buckets import Tally
+from pipeline.buckets import ROOM_ZONES
 from pipeline.context import Context
+from pipeline.counters import N_PAID_ATTRIBUTED, SPEND
+from pipeline.emit import View
 from pipeline.ids import derived
 from pipeline.judge import is_stale
-from pipeline.roi import Return
 from pipeline.room import RoomState
 from pipeline.sketches import bin_value, quantile
 from schemas.base import MODE_RANK, capped
 from schemas.commands import BidCommand, Guardrail, Reason
 
 NEEDED_FEEDS: Final = ("spend", "order")
+_PLACE_OF_WINDOW: Final = {reach_ms // 1_000: place for place, (reach_ms, _) in enumerate(ROOM_ZONES)}
 
 
-def situation(
-    room: RoomState, now_ms: int, ctx: Context, *, tally: Tally, amounts: Tally, returned: Return, spent_minor: int
-) -> Situation:
-    """Return all that decisions of this room rest on at `now_ms`; `tally` and `amounts` are the decision window's."""
+def situation(view: View) -> Situation:
+    """Return all that decisions of a room rest on at one evaluation."""
+    room, now_ms, ctx = view.room, view.now_ms, view.ctx
     bidding = ctx.policy.bidding
     config = room.config
+    place = _PLACE_OF_WINDOW[bidding.decision_window_s]
+    counts = view.counts[place]
     # A feed nobody can judge yet is as bad as a dead one: bids wait for data that is known to be fresh.
     stale = {
         feed: room.feed_states.get(feed, "unknown")
@@ -45,23 +48,22 @@ def situation(
         is_excluded=room.is_excluded(now_ms),
         target_roas=config.target_roas if config.target_roas is not None else bidding.default_target_roas,
         budget_minor=config.budget_minor,
-        spent_minor=spent_minor,
-        return_=returned,
-        window_spend_minor=tally.get("spend_minor", 0),
-        window_orders=tally.get("n_paid_attributed", 0),
+        spent_minor=view.session[SPEND],
+        return_=view.returns[place],
+        window_spend_minor=counts[SPEND],
+        window_orders=counts[N_PAID_ATTRIBUTED],
         stale_feeds=stale,
-        has_absurd_order=_has_absurd_order(amounts, bidding.absurd_order_factor),
+        has_absurd_order=_has_absurd_order(view.amounts[place], bidding.absurd_order_factor),
         emergencies=emergencies,
         floor_minor=max(bidding.floor_minor, floor or 0),
         cap_minor=bidding.cap_minor if cap is None else min(bidding.cap_minor, cap),
     )
 
 
-def _has_absurd_order(amounts: Tally, factor: int) -> bool:
+def _has_absurd_order(amounts: dict[int, int], factor: int) -> bool:
     """Tell whether the window's largest order is `factor` times its median."""
-    bins = {int(name[7:]): n for name, n in amounts.items() if name.startswith("amount:") and n > 0}
-    middle = quantile(bins, 0.5)
-    return middle is not None and bin_value(max(bins)) >= factor * middle
+    middle = quantile(amounts, 0.5)
+    return middle is not None and bin_value(max(amounts)) >= factor * middle
 
 
 class Commander:

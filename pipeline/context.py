@@ -11,7 +11,7 @@ from pipeline.sentiment import SentimentModel
 from schemas.settings import Policy
 
 
-class Star(msgspec.Struct):
+class Star(msgspec.Struct, gc=False):
     """What belongs to a partition and to no room: the room `*` of its snapshot."""
 
     offset: int = -1
@@ -46,3 +46,12 @@ class Context:
         """Put a policy in force from the next record on."""
         self.policy = policy
         self.policy_version = policy.version()
+        # What every event or visit asks for, looked up once.
+        self.quality = policy.quality
+        self.tick_ms = policy.engine.tick_ms
+        self.emit_interval_ms = policy.engine.emit_interval_ms
+        self.visit_interval_ms = policy.engine.visit_interval_ms
+        self.visit_after_events = policy.engine.visit_after_events
+        self.max_channels = policy.engine.max_channels
+        self.consent_default = policy.engine.consent_default
+        self.recent_ids_ms = policy.engine.recent_ids_ms

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 
-class SeenIds(msgspec.Struct):
-    """Remember ids, by 128-bit fingerprint, in two generations that turn over: each for `keep_ms` to twice that.
+class SeenIds(msgspec.Struct, gc=False):
+    """Remember ids, by fingerprint, in two generations that turn over: each for `keep_ms` to twice that.
 
     Ids of money are kept apart and longer, by `remember_money`. An id is one id, whatever its event was about.
     """

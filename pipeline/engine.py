@@ -5,20 +5,22 @@ Kafka, offline in a replay, after a crash, in chunks of any size: the same recor
 
     record -> decode -> clock passes multiples of tick_ms -> each due room is visited -> the record is applied
     visit:  fold counters into windows -> feeds -> judge (anomalies) -> decide (commands) -> emit (signals)
+
+What breaks the program in one room parks that room (`pipeline.parking`); every other goes on.
 """
 
 from __future__ import annotations
 
 import base64
-import heapq
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control
-from pipeline.admission import KIND_OF, Admission
+from pipeline import control, parking
+from pipeline.admission import KINDS, Admission, Kind
+from pipeline.agenda import Agenda
 from pipeline.apply import apply, start_meaning
 from pipeline.commands import Commander, answer, decision_due, situation
-from pipeline.context import Context, Star
+from pipeline.context import Context
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
@@ -36,14 +38,21 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 1
+ENGINE_VERSION: Final = 2
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
 """Offset, Kafka timestamp in ms (None in plain files), value, and the message's key where there is one."""
 
-URGENT_KINDS: Final = ("room", "plan", "control", "ack", "feed")
-"""What is looked at on the next tick instead of the room's next turn."""
+
+class Counters(NamedTuple):
+    """What the log came to so far."""
+
+    n_records: int
+    n_events: int
+    n_duplicates: int
+    n_late: int
+    rejects: dict[str, int]
 
 
 class Engine:
@@ -72,15 +81,33 @@ class Engine:
             control_key=settings.control_key.get_secret_value().encode() if settings.control_key else None,
             trusts_log=settings.trust_log,
         )
-        self._due: list[tuple[int, str]] = []
-        self._dirty: dict[str, bool] = {}
+        self._agenda = Agenda()
+        self._dirty: dict[str, None] = {}
+        self._next_tick_ms = -1
+        """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
 
     # -- what others look at ----------------------------------------------------------------------------------
 
     @property
-    def counters(self) -> Star:
-        """Counts of records, events, duplicates, late events and rejects so far."""
-        return self._ctx.star
+    def counters(self) -> Counters:
+        """Counts of records, events, duplicates, late events and rejects so far; each room keeps its own share."""
+        star, rooms = self._ctx.star, self._rooms.values()
+        rejects = dict(star.rejects)
+        for room in rooms:
+            for reason, n in room.rejects.items():
+                rejects[reason] = rejects.get(reason, 0) + n
+        return Counters(
+            star.n_records,
+            star.n_events + sum(room.n_events for room in rooms),
+            star.n_duplicates + sum(room.n_duplicates for room in rooms),
+            star.n_late + sum(room.n_late for room in rooms),
+            rejects,
+        )
+
+    @property
+    def n_records(self) -> int:
+        """Records taken so far."""
+        return self._ctx.star.n_records
 
     @property
     def clock_ms(self) -> int | None:
@@ -110,73 +137,115 @@ class Engine:
         offset, timestamp_ms, value = record[0], record[1], record[2]
         raw_key = record[3] if len(record) > 3 else None
         star = self._ctx.star
-        is_new = offset > star.offset
         if value.strip():
             key = None if raw_key is None else raw_key.decode(errors="replace")
             elements = decode(value, timestamp_ms=timestamp_ms, key=key)
             if timestamp_ms is None:
                 star.is_stamped = False
                 timestamp_ms = self._admission.stamp(elements, value)
-            self._advance(timestamp_ms, out)
-            star.n_records += is_new
-            fresh_rooms: set[str] = set()
-            for place, element in enumerate(elements):
-                rejected = element
-                if type(element) is not Reject:
-                    rejected = self._element(element, offset, value, fresh_rooms, out)
-                    if rejected is not None and is_array(value):
+            if timestamp_ms >= self._next_tick_ms or timestamp_ms > star.clock_ms:
+                self._advance(timestamp_ms, out)
+            if offset > star.offset:
+                star.n_records += 1
+            fresh: RoomState | None = None
+            for place, event in enumerate(elements):
+                if type(event) is Reject:
+                    self._reject(event, offset, key, None, out)
+                    continue
+                n_before = len(out)
+                try:
+                    fresh, rejected = self._element(event, offset, value, fresh, out)
+                except MemoryError:
+                    raise  # of this machine at this moment, not of the record
+                except Exception as error:
+                    del out[n_before:]
+                    fresh, rejected = self._park(event.room_id, offset, error, value, out)
+                if rejected is not None:
+                    if is_array(value):
                         rejected = rejected._replace(place=place, payload=raw_elements(value)[place])
-                if rejected is not None and is_new:
-                    star.rejects[rejected.reason] = star.rejects.get(rejected.reason, 0) + 1
-                    out.append(self._dead_letter(rejected, offset, key))
-            for room_id in fresh_rooms:
-                self._rooms[room_id].offset = offset
+                    self._reject(rejected, offset, key, fresh, out)
         star.offset = max(star.offset, offset)
 
     def _element(
-        self, event: Any, offset: int, value: bytes, fresh_rooms: set[str], out: list[Output]
-    ) -> Reject | None:
-        """Apply one decoded event; return a reject where the room's state or the signature forbids it."""
-        star, room_id = self._ctx.star, event.room_id
-        kind = KIND_OF[type(event)]
-        is_new = offset > star.offset
-        room = self._rooms.get(room_id)
-        if room is not None and room_id not in fresh_rooms and offset <= room.offset:
-            return None  # the snapshot this room came back from already knows it
-        # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
-        is_roomless = room_id == EVERY_ROOM or kind == "tick" or (kind == "ack" and room is None)
-        if is_roomless and not is_new:
+        self, event: Any, offset: int, value: bytes, fresh: RoomState | None, out: list[Output]
+    ) -> tuple[RoomState | None, Reject | None]:
+        """Apply one decoded event; return the room it changed, and why it was refused where it was.
+
+        `fresh` is the room that an element before it in the same record changed.
+        """
+        star, kind = self._ctx.star, KINDS[type(event)]
+        room = self._rooms.get(event.room_id)
+        if room is None:
+            if event.room_id == EVERY_ROOM or kind.name == "ack":
+                # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
+                return None, self._roomless(kind, event, offset, value, out)
+        elif offset <= room.offset and room is not fresh:
+            return None, None  # the snapshot this room came back from already knows it
+        if room is None or not kind.is_plain:
+            refusal = self._admission.refusal(event, value)
+            if refusal is not None:
+                return room, refusal
+        if room is not None and room.parked is not None:
+            if kind.name == "control" and parking.ends(room, event):
+                return self._begin_anew(room, event, offset, out), None
+            return room, parking.refusal(room, event, value)
+        fingerprint = self._ctx.identities.fingerprint(event.event_id)
+        if room is None:
+            room = self._new_room(event.room_id)
+        room.offset = offset
+        self._dirty[room.room_id] = None
+        if self._admission.is_known(room, kind, event, fingerprint):
+            room.n_duplicates += 1
+            return room, None
+        ts, now_ms = event.ts, star.clock_ms
+        room.n_events += 1
+        if ts > room.largest_ts:
+            room.largest_ts = ts
+            star.largest_ts = max(star.largest_ts, ts)
+        if ts < star.evaluated_ms:
+            room.n_late += 1
+        self._admission.remember(room, kind, event, fingerprint)
+        if kind.is_plain or kind.is_money:
+            if kind.name == "room" and event.action == "start" and start_meaning(room, event, self._ctx) == "new":
+                self._tell_the_end(room, out)
+            apply(room, kind.name, event, now_ms, self._ctx)
+        elif kind.name == "control":
+            self._room_control(room, event, out)
+        else:
+            self._audit(room, "ack", "controller", event, out)
+            answer(room, event)
+        self._has_news(room, kind)
+        return room, None
+
+    def _roomless(self, kind: Kind, event: Any, offset: int, value: bytes, out: list[Output]) -> Reject | None:
+        star = self._ctx.star
+        if offset <= star.offset:
             return None
         refusal = self._admission.refusal(event, value)
         if refusal is not None:
             return refusal
         if self._admission.is_repeated(event):
-            star.n_duplicates += is_new
+            star.n_duplicates += 1
             return None
-        star.n_events += is_new
+        star.n_events += 1
         star.largest_ts = max(star.largest_ts, event.ts)
-        star.n_late += is_new and event.ts < star.evaluated_ms
-        if is_roomless:
-            self._star_event(kind, event, out)
-            return None
-        if room is None:
-            room = self._new_room(room_id)
-        self._admission.remember(room, kind, event)
-        fresh_rooms.add(room_id)
-        self._dirty[room_id] = True
-        if kind == "control":
-            self._room_control(room, event, out)
-        elif kind == "ack":
-            self._audit(room, "ack", "controller", event, out)
-            answer(room, event)
-        else:
-            if kind == "room" and event.action == "start" and start_meaning(room, event, self._ctx) == "new":
-                self._tell_the_end(room, out)
-            apply(room, kind, event, star.clock_ms, self._ctx)
-        self._call(room, self._turn(room, urgent=kind in URGENT_KINDS))
+        star.n_late += event.ts < star.evaluated_ms
+        self._star_event(kind.name, event, out)
         return None
 
-    def _dead_letter(self, rejected: Reject, offset: int, key: str | None) -> Output:
+    def _reject(
+        self, rejected: Reject, offset: int, key: str | None, room: RoomState | None, out: list[Output]
+    ) -> None:
+        """Count a reject where it is known, the room or the partition, and tell it, once."""
+        if room is not None:
+            room.offset = offset
+            self._dirty[room.room_id] = None
+            room.rejects[rejected.reason] = room.rejects.get(rejected.reason, 0) + 1
+        elif offset > self._ctx.star.offset:
+            rejects = self._ctx.star.rejects
+            rejects[rejected.reason] = rejects.get(rejected.reason, 0) + 1
+        else:
+            return
         letter = DeadLetter.model_construct(
             reason=rejected.reason,
             error=rejected.error,
@@ -187,24 +256,50 @@ class Engine:
             ts=self.clock_ms,
             payload_b64=base64.b64encode(rejected.payload).decode(),
         )
-        return Output(topics.ROOM_EVENTS_DLQ, key or "", letter)
+        out.append(Output(topics.ROOM_EVENTS_DLQ, key or "", letter))
+
+    def _park(
+        self, room_id: str, offset: int, error: Exception, value: bytes, out: list[Output]
+    ) -> tuple[RoomState, Reject]:
+        """Take a room out of service, since its state is no longer whole: an S1, and its records are dead letters."""
+        former = self._rooms.get(room_id)
+        room = self._rooms[room_id] = parking.parked(
+            self._blank_room(room_id), former, offset=offset, now_ms=self._ctx.star.clock_ms, error=error
+        )
+        self._dirty[room_id] = None
+        out.append(Output(topics.ROOM_ANOMALIES, room_id, parking.told(room, "open", self._ctx)))
+        return room, Reject("engine_error", parking.words(room), None, value)
+
+    def _begin_anew(self, room: RoomState, event: Any, offset: int, out: list[Output]) -> RoomState:
+        """Put an empty room in a parked one's place, as an operator asked for."""
+        self._audit(room, "control", event.actor, event, out)
+        out.append(Output(topics.ROOM_ANOMALIES, room.room_id, parking.told(room, "resolved", self._ctx)))
+        fresh = self._rooms[room.room_id] = parking.successor(self._blank_room(room.room_id), room)
+        fresh.offset, fresh.n_events = offset, fresh.n_events + 1
+        fresh.control_ids[event.control_id] = self._ctx.star.clock_ms
+        self._dirty[room.room_id] = None
+        return fresh
 
     # -- time -------------------------------------------------------------------------------------------------
 
     def _advance(self, stamp_ms: int, out: list[Output]) -> None:
         """Let the clock pass to a record's stamp: visit every room that is due on the way, in order of time."""
-        star = self._ctx.star
+        star, tick_ms = self._ctx.star, self._ctx.tick_ms
+        passed_ms = stamp_ms - stamp_ms % tick_ms
+        self._next_tick_ms = max(self._next_tick_ms, passed_ms + tick_ms)
         if star.clock_ms < 0:
             star.clock_ms = stamp_ms
             self._beat(stamp_ms)
             return
-        tick_ms = self._ctx.policy.engine.tick_ms
-        passed_ms = stamp_ms - stamp_ms % tick_ms
-        while self._due and self._due[0][0] <= passed_ms:
-            at_ms, room_id = heapq.heappop(self._due)
-            room = self._rooms.get(room_id)
-            if room is not None and room.due_ms == at_ms:
+        for at_ms, room in self._agenda.pass_to(passed_ms):
+            n_before = len(out)
+            try:
                 self._visit(room, at_ms, stamp_ms, out)
+            except MemoryError:
+                raise
+            except Exception as error:
+                del out[n_before:]
+                self._park(room.room_id, room.offset, error, b"", out)
         if stamp_ms <= star.clock_ms:
             return
         if passed_ms > star.clock_ms:
@@ -244,30 +339,34 @@ class Engine:
         )
         return Output(topics.BID_COMMANDS, EVERY_ROOM, command)
 
-    def _turn(self, room: RoomState, *, urgent: bool) -> int:
-        """Return when to visit a room that has news: on its own turn, or on the next tick."""
-        engine, now_ms = self._ctx.policy.engine, self._ctx.star.clock_ms
-        if urgent:
-            return next_turn_ms(now_ms, 0, engine.tick_ms)
-        return next_turn_ms(now_ms, self._phase(room) % engine.visit_interval_ms, engine.visit_interval_ms)
+    def _has_news(self, room: RoomState, kind: Kind) -> None:
+        """Call a room to its visit: on the next tick for what cannot wait, on its own turn once enough has happened.
+
+        Fewer events than `visit_after_events` change little; they wait for the room's next emission.
+        """
+        ctx, now_ms = self._ctx, self._ctx.star.clock_ms
+        if kind.is_urgent:
+            self._agenda.call(room, next_turn_ms(now_ms, 0, ctx.tick_ms))
+            return
+        room.n_news += 1
+        if room.n_news == ctx.visit_after_events:
+            phase = self._phase(room) % ctx.visit_interval_ms
+            self._agenda.call(room, next_turn_ms(now_ms, phase, ctx.visit_interval_ms))
+        elif room.n_news == 1:
+            self._agenda.call(room, next_turn_ms(now_ms, self._phase(room), ctx.emit_interval_ms))
 
     def _phase(self, room: RoomState) -> int:
-        engine = self._ctx.policy.engine
-        return room.turn % (engine.emit_interval_ms // engine.tick_ms) * engine.tick_ms
-
-    def _call(self, room: RoomState, at_ms: int) -> None:
-        """Put a room on the list of visits, unless it is there for an earlier moment."""
-        if room.due_ms < 0 or at_ms < room.due_ms:
-            room.due_ms = at_ms
-            heapq.heappush(self._due, (at_ms, room.room_id))
+        ctx = self._ctx
+        return room.turn % (ctx.emit_interval_ms // ctx.tick_ms) * ctx.tick_ms
 
     def _visit(self, room: RoomState, now_ms: int, passing_ms: int, out: list[Output]) -> None:
         """Look at a room at one evaluation."""
         ctx = self._ctx
-        room.due_ms, room.evaluated_ms = -1, now_ms
-        self._dirty[room.room_id] = True
-        if MODE_RANK[room.config.mode] > MODE_RANK[ctx.policy.bidding.max_mode]:
-            room.config.mode = ctx.policy.bidding.max_mode
+        room.evaluated_ms, room.n_news = now_ms, 0
+        self._dirty[room.room_id] = None
+        bidding = ctx.policy.bidding
+        if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
+            room.config.mode = bidding.max_mode
         room.is_changed |= room.fold(now_ms)
         room.is_changed |= feed_states(room, now_ms, ctx)
         judge = Judge(room, now_ms, ctx)
@@ -275,30 +374,17 @@ class Engine:
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in judge.messages)
         view: View | None = None
         has_commands = False
-        bidding = ctx.policy.bidding
-        engine, phase = ctx.policy.engine, self._phase(room)
+        phase = self._phase(room)
         if room.plans and (judge.has_opened or (now_ms - phase) % bidding.interval_ms == 0):
             view = View(room, now_ms, ctx)
             commander = Commander(room, now_ms, passing_ms, ctx)
-            commander.run(self._situation(room, view))
+            commander.run(situation(view))
             has_commands = bool(commander.messages)
             self._commands(room, commander, out)
-        is_emission = (now_ms - phase) % engine.emit_interval_ms == 0
+        is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
         if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
             self._emit(room, view or View(room, now_ms, ctx), out)
         self._schedule(room, now_ms)
-
-    def _situation(self, room: RoomState, view: View) -> Any:
-        window_ms = self._ctx.policy.bidding.decision_window_s * 1_000
-        return situation(
-            room,
-            view.now_ms,
-            self._ctx,
-            tally=view.tallies[window_ms],
-            amounts=view.bins[window_ms],
-            returned=view.returns[window_ms],
-            spent_minor=view.session.get("spend_minor", 0),
-        )
 
     def _emit(self, room: RoomState, view: View, out: list[Output]) -> None:
         interval_ms = self._ctx.policy.engine.channels_interval_ms
@@ -314,30 +400,40 @@ class Engine:
         """Emit what a session came to before the next one begins: nothing later would tell it."""
         if not room.is_changed:
             return
-        tick_ms = self._ctx.policy.engine.tick_ms
         last = load_room(dump(room))  # a copy: the room itself goes on from where it is
-        at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, tick_ms)
+        at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, self._ctx.tick_ms)
         last.fold(at_ms)
         self._emit(last, View(last, at_ms, self._ctx), out)
         room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
 
     def _schedule(self, room: RoomState, now_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
-        ctx, engine = self._ctx, self._ctx.policy.engine
+        ctx = self._ctx
         emission = self._phase(room)
         if room.is_changed:
-            self._call(room, next_turn_ms(now_ms, emission, engine.emit_interval_ms))
+            soonest_ms = next_turn_ms(now_ms, emission, ctx.emit_interval_ms)
         else:
             expiry_ms = room.windows.next_expiry_ms()
+            soonest_ms = -1
             if expiry_ms is not None:
-                self._call(room, next_turn_ms(max(expiry_ms - 1, now_ms), emission, engine.emit_interval_ms))
-        moments = [min(room.pending, default=-1), *(incident_due(room, ctx))]
-        moments += [feed.next_change_ms(now_ms, ctx.policy.feeds) or -1 for feed in room.feeds.values()]
-        for moment in moments:
-            if moment >= 0:
-                self._call(room, next_turn_ms(max(moment, now_ms), 0, engine.tick_ms))
-        for moment in decision_due(room, now_ms, ctx):
-            self._call(room, next_turn_ms(moment - 1, emission, ctx.policy.bidding.interval_ms))
+                soonest_ms = next_turn_ms(max(expiry_ms - 1, now_ms), emission, ctx.emit_interval_ms)
+        urgent = [min(room.pending)] if room.pending else []
+        if room.incidents:
+            urgent += incident_due(room, ctx)
+        settings = ctx.policy.feeds
+        for feed in room.feeds.values():
+            change_ms = feed.next_change_ms(now_ms, settings)
+            if change_ms is not None:
+                urgent.append(change_ms)
+        if urgent:
+            at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
+            soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
+        if room.plans or room.excluded:
+            for moment in decision_due(room, now_ms, ctx):
+                at_ms = next_turn_ms(moment - 1, emission, ctx.policy.bidding.interval_ms)
+                soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
+        if soonest_ms >= 0:
+            self._agenda.call(room, soonest_ms)
 
     # -- controls, commands, trail ----------------------------------------------------------------------------
 
@@ -367,7 +463,7 @@ class Engine:
         self._audit(room, "control", event.actor, event, out)
         commander = Commander(room, now_ms, now_ms, self._ctx)
         action = control.RoomControl(room, commander, now_ms, self._ctx)
-        action.apply(event, control.read(event), self._situation(room, View(room, now_ms, self._ctx)))
+        action.apply(event, control.read(event), situation(View(room, now_ms, self._ctx)))
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in action.anomalies)
         self._commands(room, commander, out)
         room.is_changed = True
@@ -421,12 +517,6 @@ class Engine:
         states = {room_id: dump(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
 
-    def changed(self) -> dict[str, bytes | None]:
-        """Return the states that changed since this was last asked for; None would drop a room."""
-        states: dict[str, bytes | None] = {room_id: dump(self._rooms[room_id]) for room_id in sorted(self._dirty)}
-        self._dirty.clear()
-        return {**states, EVERY_ROOM: dump(self._ctx.star)}
-
     def checkpoint(self) -> Checkpoint:
         """Return where the log stands, and the rooms that changed since each was last saved."""
         star = self._ctx.star
@@ -451,12 +541,12 @@ class Engine:
         self._ctx.star = star
         if star.policy:
             self._ctx.set_policy(Policy.model_validate_json(star.policy))
-        for room_id, room in rooms.items():
+        for room in rooms.values():
             if room.due_ms >= 0:
-                heapq.heappush(self._due, (room.due_ms, room_id))
+                self._agenda.put(room)
 
     def _end_ms(self) -> int:
-        tick_ms = self._ctx.policy.engine.tick_ms
+        tick_ms = self._ctx.tick_ms
         largest = max(self._ctx.star.largest_ts, 0)
         return largest - largest % tick_ms + tick_ms
 
@@ -468,7 +558,7 @@ class Engine:
         end_ms = self._end_ms()
         for room in self._rooms.values():
             if room.is_changed:
-                self._call(room, end_ms)
+                self._agenda.call(room, end_ms)
         self._advance(end_ms, out)
         for room_id in sorted(self._rooms):
             if self._rooms[room_id].is_changed:

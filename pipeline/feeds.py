@@ -25,7 +25,7 @@ BY_PEOPLE: Final = ("comment", "order", "plan")
 """Feeds whose events come when somebody does something; the others report at regular times."""
 
 
-class Feed(msgspec.Struct):
+class Feed(msgspec.Struct, gc=False):
     """One producer's feed: by its own heartbeats, or by its usual gap where it sends none.
 
     `quiet` (complete, but nothing happened) is not `dead` (no news): only a dead feed is a fault.

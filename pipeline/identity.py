@@ -10,31 +10,45 @@ UNKEYED: Final = "roompulse: no privacy key was given"
 _CACHE_LIMIT: Final = 200_000
 
 
-class Identities:
-    """Turn raw ids into 64-bit tokens under a secret key; equal ids of one kind give equal tokens.
+class Tokens:
+    """Tokens of one kind of id (user, device, block, text): `[raw]`, worked out once while it is remembered.
 
-    Keyed BLAKE2b on a copied state costs 0.33 us where an HMAC costs 2 us; repeats come from a bounded cache that
+    Keyed BLAKE2b on a copied state costs 0.4 us where an HMAC costs 2 us; repeats come from a bounded cache that
     lives in memory only.
     """
 
-    def __init__(self, key: str | None) -> None:
-        secret = hashlib.blake2b((key or UNKEYED).encode(), digest_size=32).digest()
-        self._state = hashlib.blake2b(key=secret, digest_size=8)
-        self._wide_state = hashlib.blake2b(key=secret, digest_size=16)
-        self._cache: dict[str, int] = {}
+    __slots__ = ("_cache", "_kind", "_state", "get")
 
-    def token(self, kind: str, raw: str) -> int:
-        """Return the token of `raw`, told apart by `kind` (user, device, ip, block, text)."""
-        name = f"{kind}\0{raw}"
-        token = self._cache.get(name)
+    def __init__(self, kind: str, secret: bytes) -> None:
+        self._kind = f"{kind}\0"
+        self._state = hashlib.blake2b(key=secret, digest_size=8)
+        self._cache: dict[str, int] = {}
+        self.get = self._cache.get
+        """The token of an id that is remembered, else None: the quick way for hot paths."""
+
+    def __getitem__(self, raw: str) -> int:
+        """Return the 63-bit token of `raw`; equal ids of one kind give equal tokens."""
+        token = self._cache.get(raw)
         if token is None:
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
             digest = self._state.copy()
-            digest.update(name.encode())
+            digest.update((self._kind + raw).encode())
             # 63 bits: a signed 64-bit integer in every encoding a snapshot may take.
-            token = self._cache[name] = int.from_bytes(digest.digest(), "big") >> 1
+            token = self._cache[raw] = int.from_bytes(digest.digest(), "big") >> 1
         return token
+
+
+class Identities:
+    """Turn raw ids into tokens and fingerprints under a secret key."""
+
+    __slots__ = ("_wide_state", "blocks", "devices", "texts", "users")
+
+    def __init__(self, key: str | None) -> None:
+        secret = hashlib.blake2b((key or UNKEYED).encode(), digest_size=32).digest()
+        self.users, self.devices = Tokens("user", secret), Tokens("device", secret)
+        self.blocks, self.texts = Tokens("block", secret), Tokens("text", secret)
+        self._wide_state = hashlib.blake2b(key=secret, digest_size=16)
 
     def fingerprint(self, raw: str) -> bytes:
         """Return 128 bits for things that must never collide: orders, and the ids of events."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from pipeline.buckets import Tally
 from pipeline.context import Context
+from pipeline.counters import N_NEGATIVE, N_SUSPECT, SPEND, Counts, digit, unpack
 from pipeline.detect import WATCHED, Judgement, RobustDeviation, Watched
 from pipeline.ids import derived
 from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
@@ -13,17 +13,7 @@ from pipeline.room import RoomState
 from schemas.anomalies import Anomaly, Cause, Contributor
 from schemas.base import Severity, capped
 
-COUNTED: Final = (
-    "n_negative",
-    "n_scored",
-    "n_orders_created",
-    "n_product_clicks",
-    "clicks",
-    "impressions",
-    "spend_minor",
-)
-"""What the five-minute metrics under watch are made of: a visit sums these and no others."""
-SLICED_BY: Final = {"ivt_ratio": "n_suspect", "negative_ratio": "n_negative", "cpc_minor": "spend_minor"}
+SLICED_BY: Final = {"ivt_ratio": N_SUSPECT, "negative_ratio": N_NEGATIVE, "cpc_minor": SPEND}
 """Counter whose share by channel tells where a metric's deviation comes from."""
 PATIENCE: Final = 2
 """Windows without enough events to judge by, after which an open anomaly is let go."""
@@ -33,10 +23,14 @@ CERTAIN: Final = 0.95
 
 def feed_states(room: RoomState, now_ms: int, ctx: Context) -> bool:
     """Bring the feeds' states up to date; tell whether one changed."""
-    states = {name: feed.state(name, now_ms, ctx.policy.feeds) for name, feed in sorted(room.feeds.items())}
-    known = {name: str(state) for name, state in states.items() if state is not None}
-    changed = known != room.feed_states
-    room.feed_states = known
+    states = room.feed_states
+    changed = False
+    for name, feed in room.feeds.items():
+        state = feed.state(name, now_ms, ctx.policy.feeds)
+        if state is not None and states.get(name) != state:
+            changed = True
+            states[name] = state
+            room.feed_states = states = dict(sorted(states.items()))
     return changed
 
 
@@ -51,8 +45,8 @@ class Judge:
     def __init__(self, room: RoomState, now_ms: int, ctx: Context) -> None:
         self.room, self.now_ms, self.ctx = room, now_ms, ctx
         first, second = room.windows.zones[0].total, room.windows.zones[1].total
-        self.minute = first
-        self.five = {name: first.get(name, 0) + second.get(name, 0) for name in COUNTED}
+        self.minute: Counts = unpack(first)
+        self.five: Counts = unpack(first + second)
         self.messages: list[Anomaly] = []
         self.has_opened = False
 
@@ -71,12 +65,15 @@ class Judge:
     # -- what is looked at ------------------------------------------------------------------------------------
 
     def _watch(self, watched: Watched) -> None:
-        if any(is_stale(self.room, feed) for feed in watched.needs):
-            return
-        tally = self.minute if watched.window_s == 60 else self.five
-        sample = watched.sample(tally, self.ctx.policy)
-        settings, room = self.ctx.policy.detect, self.room
+        room = self.room
+        counts = self.minute if watched.window_s == 60 else self.five
         incident = room.incidents.get(watched.metric)
+        if incident is None and counts[watched.whole] < watched.min_past_n and counts[watched.whole] < watched.min_n:
+            return  # too few to judge or to remember
+        if any(is_stale(room, feed) for feed in watched.needs):
+            return
+        settings = self.ctx.policy.detect
+        sample = watched.sample(counts, self.ctx.policy)
         if incident is not None and self.now_ms - incident.judged_ms >= PATIENCE * watched.window_s * 1_000:
             self._resolve(watched.metric, "too_little_data")  # nobody can say any more that it goes on
         if sample is None:
@@ -159,7 +156,7 @@ class Judge:
     # -- what it means ----------------------------------------------------------------------------------------
 
     def _spend_per_minute(self) -> int | None:
-        return self.five.get("spend_minor", 0) // 5 if "spend" in self.room.feeds else None
+        return self.five[SPEND] // 5 if "spend" in self.room.feeds else None
 
     def _severity(self, risk: int | None) -> Severity:
         return severity(risk, self.room.config.budget_minor, self.ctx.policy.incident)
@@ -192,12 +189,12 @@ class Judge:
             contributors=self._contributors(SLICED_BY.get(watched.metric)),
         )
 
-    def _contributors(self, counter: str | None) -> list[tuple[str, str, float]]:
+    def _contributors(self, counter: int | None) -> list[tuple[str, str, float]]:
         if counter is None:
             return []
-        by_channel: Tally = {}
+        by_channel: dict[str, int] = {}
         for name, windows in sorted(self.room.channels.items()):
-            n = windows.zones[0].total.get(counter, 0)
+            n = digit(windows.zones[0].total, counter)
             if n > 0:
                 by_channel[name] = n
         total = sum(by_channel.values())

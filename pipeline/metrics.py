@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
-from pipeline.buckets import Tally
+from pipeline.counters import (
+    CLICKS,
+    DWELL_MS,
+    FIRST_TOPIC,
+    GMV,
+    IMPRESSIONS,
+    N_ADD_TO_CART,
+    N_BOUNCES,
+    N_LEAVES,
+    N_NEGATIVE,
+    N_ORDERS_CREATED,
+    N_ORDERS_PAID,
+    N_PAID_ATTRIBUTED,
+    N_PRODUCT_CLICKS,
+    N_SCORED,
+    PLACE,
+    REFUND,
+    SENTIMENT_MILLI,
+    SPEND,
+    TOPICS,
+    Counts,
+)
 from pipeline.quality import ivt_ratio, quality
 from pipeline.roi import Return
-from pipeline.sketches import quantile
 from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
 
@@ -26,7 +46,13 @@ COUNTS: Final = {
 }
 """Counters by the type of event that carries them: of a type never seen none is told, since 0 would be a claim."""
 PRIOR: Final = ("gmv_minor", "refund_minor", "spend_minor", "gift_minor")
-TOPICS: Final = ("price", "quality", "logistics", "host", "tech", "authenticity", "other")
+
+
+@lru_cache(maxsize=4_096)
+def told_counts(kinds: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the counters (name, place) that are told of a room that had these types of event."""
+    names = dict.fromkeys(name for kind in kinds for name in COUNTS.get(kind, ()))
+    return tuple((name, PLACE[name]) for name in names)
 
 
 def share(part: int, whole: int) -> float | None:
@@ -40,68 +66,73 @@ def rounded_ratio(numerator: int, denominator: int) -> int:
     return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 
 
-def this_session(total: Tally) -> Tally:
-    """Return the session's own counters: what belongs to a session before it taken out."""
-    if "past:" not in total:
-        return total
-    past = {name[5:]: n for name, n in total.items() if name.startswith("past:")}
-    return {name: n - past.get(name, 0) for name, n in total.items() if not name.startswith("past:")}
-
-
 def compute(
-    tally: Tally,
+    counts: Counts,
     policy: Policy,
     returned: Return,
     *,
-    bins: Tally,
-    kinds: Iterable[str],
+    told: tuple[tuple[str, int], ...],
+    dwell_p50_ms: int | None,
     n_users: int | None,
     n_active: int | None,
 ) -> dict[str, Any]:
     """Return the metrics of one window as the fields of `schemas.signals.Metrics`; what is not known is left out.
 
-    `bins` are the window's binned durations, `kinds` the types of event the room ever had. `n_users` and `n_active`
-    (those who commented or interacted) are estimates and may be None.
+    `told` are the counters to tell. `n_users` and `n_active` (those who commented or interacted) are estimates and
+    may be None.
     """
-    get = tally.get
-    values: dict[str, Any] = {name: min(get(name, 0), MAX_INTEGER) for kind in kinds for name in COUNTS.get(kind, ())}
-    interaction = round(min(1.0, (n_active or 0) / n_users), 6) if n_users else None
-    paid, n_leaves, n_scored = get("n_orders_paid", 0), get("n_leaves", 0), get("n_scored", 0)
-    p50 = quantile({int(name[6:]): n for name, n in bins.items() if name.startswith("dwell:")}, 0.5) if bins else None
-    optional: dict[str, Any] = {
-        "n_users": n_users,
-        "aov_minor": rounded_ratio(get("gmv_minor", 0), paid) if paid > 0 else None,
-        "ctr": share(get("clicks", 0), get("impressions", 0)),
-        "cvr": share(get("n_paid_attributed", 0), get("clicks", 0)),
-        "interaction_ratio": interaction,
-        "cart_ratio": share(get("n_add_to_cart", 0), get("n_product_clicks", 0)),
-        "pay_ratio": share(paid, get("n_orders_created", 0)),
-        "bounce_ratio": share(get("n_bounces", 0), n_leaves),
-        "dwell_mean_s": round(get("dwell_ms", 0) / n_leaves / 1_000, 3) if n_leaves > 0 else None,
-        "dwell_p50_s": round(p50 / 1_000, 3) if p50 is not None else None,
-        "ivt_ratio": ivt_ratio(tally, policy.quality),
-    }
-    judged = quality(tally, interaction, policy.quality)
-    if judged is not None:
-        optional["quality_score"], optional["quality_reasons"] = judged
-    if n_scored > 0:
-        optional["sentiment_mean"] = round(get("sentiment_milli", 0) / n_scored / 1_000, 6)
-        n_negative = get("n_negative", 0)
-        optional["negative_ratio"] = share(n_negative, n_scored)
+    metrics: dict[str, Any] = {}
+    for name, place in told:
+        n = counts[place]
+        metrics[name] = n if n < MAX_INTEGER else MAX_INTEGER
+    interaction = None
+    if n_users is not None:
+        metrics["n_users"] = n_users
+        if n_users:
+            interaction = metrics["interaction_ratio"] = round(min(1.0, (n_active or 0) / n_users), 6)
+    spend = counts[SPEND]
+    if (paid := counts[N_ORDERS_PAID]) > 0:
+        metrics["aov_minor"] = rounded_ratio(counts[GMV], paid)
+    if (impressions := counts[IMPRESSIONS]) > 0:
+        metrics["ctr"] = round(counts[CLICKS] / impressions, 6)
+    if (clicks := counts[CLICKS]) > 0:
+        metrics["cvr"] = round(counts[N_PAID_ATTRIBUTED] / clicks, 6)
+    if (product_clicks := counts[N_PRODUCT_CLICKS]) > 0:
+        metrics["cart_ratio"] = round(counts[N_ADD_TO_CART] / product_clicks, 6)
+    if (created := counts[N_ORDERS_CREATED]) > 0:
+        metrics["pay_ratio"] = round(paid / created, 6)
+    if (n_leaves := counts[N_LEAVES]) > 0:
+        metrics["bounce_ratio"] = round(counts[N_BOUNCES] / n_leaves, 6)
+        metrics["dwell_mean_s"] = round(counts[DWELL_MS] / n_leaves / 1_000, 3)
+    if dwell_p50_ms is not None:
+        metrics["dwell_p50_s"] = round(dwell_p50_ms / 1_000, 3)
+    invalid = ivt_ratio(counts, policy.quality)
+    if invalid is not None:
+        metrics["ivt_ratio"] = invalid
+        metrics["quality_score"], metrics["quality_reasons"] = quality(counts, invalid, interaction, policy.quality)
+    if (n_scored := counts[N_SCORED]) > 0:
+        metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)
+        n_negative = counts[N_NEGATIVE]
+        metrics["negative_ratio"] = round(n_negative / n_scored, 6)
         if n_negative > 0:
-            optional["topics"] = {t: round(n / n_negative, 6) for t in TOPICS if (n := get(f"topic:{t}", 0)) > 0}
-    optional |= {
-        "roas": returned.whole,
-        "roas_attributed": returned.attributed,
-        "roas_valid": returned.valid,
-        "roas_mature": returned.mature,
-        "roas_maturity": returned.maturity,
-        "roas_low": returned.low,
-        "roas_high": returned.high,
-    }
+            metrics["topics"] = {
+                topic: round(n / n_negative, 6)
+                for topic, n in zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
+                if n > 0
+            }
+    if returned.whole is not None:
+        metrics["roas"] = returned.whole
+        metrics["roas_attributed"] = returned.attributed
+        metrics["roas_valid"] = returned.valid
+    if returned.maturity is not None:
+        metrics["roas_maturity"] = returned.maturity
+        if returned.mature is not None:
+            metrics["roas_mature"] = returned.mature
+            if returned.low is not None:
+                metrics["roas_low"], metrics["roas_high"] = returned.low, returned.high
     margin = policy.roi.margin_ratio
     if margin is not None:
         # Margin in millionths keeps the money exact.
-        net = (get("gmv_minor", 0) - get("refund_minor", 0)) * round(margin * 1_000_000)
-        optional["contribution_minor"] = rounded_ratio(net, 1_000_000) - get("spend_minor", 0)
-    return values | {name: value for name, value in optional.items() if value is not None}
+        net = (counts[GMV] - counts[REFUND]) * round(margin * 1_000_000)
+        metrics["contribution_minor"] = rounded_ratio(net, 1_000_000) - spend
+    return metrics

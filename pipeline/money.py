@@ -32,7 +32,7 @@ def conversion(rates: dict[str, str], from_: str, to: str) -> Fraction | None:
     return major * Fraction(10) ** (EXPONENTS.get(to, 2) - EXPONENTS.get(from_, 2))
 
 
-def convert(amount_minor: int, factor: Fraction) -> int:
+def convert(amount_minor: int, factor: Fraction | int) -> int:
     """Return the amount in the other currency's minor units, half to even.
 
     >>> convert(105, Fraction(71, 10))
@@ -49,7 +49,7 @@ class SpendIncrement(NamedTuple):
     cost_minor: int
 
 
-class DayTotals(msgspec.Struct, array_like=True):
+class DayTotals(msgspec.Struct, array_like=True, gc=False):
     """The newest totals of one plan and calendar day."""
 
     report_ts: int
@@ -58,7 +58,7 @@ class DayTotals(msgspec.Struct, array_like=True):
     cost_minor: int
 
 
-class SpendTotals(msgspec.Struct):
+class SpendTotals(msgspec.Struct, gc=False):
     """Cumulative reports turned into increments: the newest `report_ts` of a day wins."""
 
     days: dict[str, DayTotals] = msgspec.field(default_factory=dict)

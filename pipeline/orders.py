@@ -9,7 +9,7 @@ import msgspec
 from pipeline.money import convert
 
 
-class Effect(msgspec.Struct, frozen=True):
+class Effect(msgspec.Struct, frozen=True, gc=False):
     """A change to a room's money: `field` by `amount` at event time `ts`, on the order's own terms."""
 
     ts: int
@@ -17,7 +17,7 @@ class Effect(msgspec.Struct, frozen=True):
     amount: int
 
 
-class Order(msgspec.Struct, array_like=True):
+class Order(msgspec.Struct, array_like=True, gc=False):
     """What is known of one order. -1 stands for "not seen yet" in the times."""
 
     session: int
@@ -50,7 +50,7 @@ class Order(msgspec.Struct, array_like=True):
         return in_force
 
 
-class Ledger(msgspec.Struct):
+class Ledger(msgspec.Struct, gc=False):
     """Orders by 128-bit fingerprint; `apply` gives the effects of one more event."""
 
     orders: dict[bytes, Order] = msgspec.field(default_factory=dict)

@@ -9,8 +9,9 @@ import msgspec
 
 from pipeline.audit import Trail
 from pipeline.bidding import Plan
-from pipeline.buckets import BASE_MS, CHANNEL_ZONES, ROOM_ZONES, Tally, Windows
+from pipeline.buckets import BASE_MS, CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Context
+from pipeline.counters import MONEY, SPEND, UNIT, Packed, digit, only
 from pipeline.dedup import SeenIds
 from pipeline.detect import RobustDeviation
 from pipeline.feeds import Feed
@@ -18,23 +19,46 @@ from pipeline.incident import Incident
 from pipeline.money import SpendTotals, conversion
 from pipeline.orders import Ledger
 from pipeline.quality import Evidence
+from pipeline.samples import Samples
 from pipeline.session import RoomConfig, Session
-from pipeline.sketches import DistinctUsers
+from pipeline.users import DistinctUsers
 from schemas.base import UNKNOWN
 
-MONEY: Final = ("gmv_minor", "refund_minor", "spend_minor", "gift_minor")
 OTHER_CHANNEL: Final = "other"
-BINS: Final = "\0bins"
-"""Where a room's binned durations and amounts are counted: apart, since only two metrics read them."""
-ROOM_WIDE: Final = ("", BINS)
 LEDGER_SLACK_MS: Final = 3_600_000
+_FIRST_OF_SPEND: Final = UNIT["spend_minor"]
 
 
 class CurrencyUnknownError(ValueError):
     """Money came in a currency that no rate converts."""
 
 
-class RoomState(msgspec.Struct):
+class Pending:
+    """What happened in one base bucket and waits for the evaluation that folds it into the windows.
+
+    `own` counts what belongs to this session, by channel; `late` what came late for one before it; `former` what one
+    before it told already. Samples of the latter two are `past`.
+    """
+
+    __slots__ = ("amounts", "dwell", "former", "late", "own", "past_amounts", "past_dwell")
+
+    def __init__(self) -> None:
+        self.own: dict[str, Packed] = {}
+        self.late: dict[str, Packed] = {}
+        self.former: dict[str, Packed] = {}
+        self.dwell = self.past_dwell = self.amounts = self.past_amounts = b""
+
+
+class Parked(msgspec.Struct, gc=False):
+    """Why a room was taken out of service: the record that broke it."""
+
+    offset: int
+    since_ms: int
+    error: str
+    anomaly_id: str
+
+
+class RoomState(msgspec.Struct, gc=False):
     """Everything known of one room; its snapshot is this, with the offset of the last record applied."""
 
     room_id: str
@@ -42,20 +66,24 @@ class RoomState(msgspec.Struct):
     offset: int = -1
     evaluated_ms: int = -1
     due_ms: int = -1
+    n_news: int = 0
     turn: int = 0
     is_fresh: bool = True
+    parked: Parked | None = None
     money_currency: str | None = None
     session: Session = msgspec.field(default_factory=Session)
-    windows: Windows = msgspec.field(default_factory=lambda: Windows.over(ROOM_ZONES))
-    bins: Windows = msgspec.field(default_factory=lambda: Windows.over(ROOM_ZONES))
+    windows: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
+    spent: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
+    dwell: Samples = msgspec.field(default_factory=Samples)
+    amounts: Samples = msgspec.field(default_factory=Samples)
     channels: dict[str, Windows] = msgspec.field(default_factory=dict)
-    pending: dict[int, dict[str, Tally]] = msgspec.field(default_factory=dict)
+    pending: dict[int, Pending] = msgspec.field(default_factory=dict)
     presence: list[tuple[int, int]] = msgspec.field(default_factory=list)
     users: DistinctUsers = msgspec.field(default_factory=DistinctUsers)
     seen: SeenIds = msgspec.field(default_factory=SeenIds)
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     spend: SpendTotals = msgspec.field(default_factory=SpendTotals)
-    kinds: dict[str, int] = msgspec.field(default_factory=dict)
+    kinds: dict[str, bool] = msgspec.field(default_factory=dict)
     feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
     feed_states: dict[str, str] = msgspec.field(default_factory=dict)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
@@ -73,38 +101,71 @@ class RoomState(msgspec.Struct):
     channels_due_ms: int = -1
     n_anomalies: dict[str, int] = msgspec.field(default_factory=dict)
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
+    n_events: int = 0
+    n_duplicates: int = 0
+    n_late: int = 0
+    rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    largest_ts: int = -1
 
     # -- counting ---------------------------------------------------------------------------------------------
 
-    def tally(self, ts: int, channel: str) -> Tally:
-        """Return the open tally of a base bucket and channel; channel "" is the room itself."""
+    def waiting(self, ts: int) -> Pending:
+        """Return what waits in the base bucket of a moment."""
         bucket = ts - ts % BASE_MS
-        channels = self.pending.get(bucket)
-        if channels is None:
-            channels = self.pending[bucket] = {}
-        tally = channels.get(channel)
-        if tally is None:
-            tally = channels[channel] = {}
-            if channel not in ROOM_WIDE and channel not in self.channels:
-                self.channels[channel] = Windows.over(CHANNEL_ZONES)
-        return tally
+        pending = self.pending.get(bucket)
+        if pending is None:
+            pending = self.pending[bucket] = Pending()
+        return pending
+
+    def count(self, ts: int, channel: str, counted: int, *, is_past: bool = False) -> None:
+        """Count packed counters at a moment under a channel; `is_past` for a session before this one."""
+        bucket = ts - ts % BASE_MS
+        pending = self.pending.get(bucket)
+        if pending is None:
+            pending = self.pending[bucket] = Pending()
+        cells = pending.late if is_past else pending.own
+        cells[channel] = cells.get(channel, 0) + counted
 
     def fold(self, now_ms: int) -> bool:
         """Move what happened before `now_ms` into the windows; tell whether any window changed."""
         changed = self.windows.expire(now_ms)
-        self.bins.expire(now_ms)
+        if changed:
+            self.spent.expire(now_ms)
+            self.dwell.expire(now_ms)
+            self.amounts.expire(now_ms)
         for windows in self.channels.values():
             windows.expire(now_ms)
-        ripe = [bucket for bucket in self.pending if bucket + BASE_MS <= now_ms]
+        last_bucket = now_ms - BASE_MS
+        ripe = [bucket for bucket in self.pending if bucket <= last_bucket]
         for bucket in ripe:
-            for channel, tally in self.pending.pop(bucket).items():
-                if channel == BINS:
-                    self.bins.put(bucket, tally, now_ms)
-                    continue
-                self.windows.put(bucket, tally, now_ms)
-                if channel:
-                    self.channels[channel].put(bucket, tally, now_ms)
+            self._fold_bucket(bucket, self.pending.pop(bucket), now_ms)
         return changed or bool(ripe)
+
+    def _fold_bucket(self, bucket: int, pending: Pending, now_ms: int) -> None:
+        total = 0
+        for channel, counted in pending.own.items():
+            total += counted
+            windows = self.channels[channel]
+            windows.session += counted
+            windows.put(bucket, counted, now_ms)
+        self.windows.session += total
+        for cells in (pending.late, pending.former):
+            for channel, counted in cells.items():
+                total += counted
+                self.channels[channel].put(bucket, counted, now_ms)
+                if cells is pending.late:
+                    self.windows.prior += counted
+        self.windows.put(bucket, total, now_ms)
+        if total >= _FIRST_OF_SPEND or total < 0:
+            cost = digit(total, SPEND)
+            if cost:
+                self.spent.put(bucket, cost, now_ms)
+        if pending.dwell or pending.past_dwell:
+            self.dwell.count(pending.dwell)
+            self.dwell.put(bucket, pending.dwell + pending.past_dwell, now_ms)
+        if pending.amounts or pending.past_amounts:
+            self.amounts.count(pending.amounts)
+            self.amounts.put(bucket, pending.amounts + pending.past_amounts, now_ms)
 
     def online(self, since_ms: int, now_ms: int) -> int | None:
         """Return the newest count of viewers with since <= ts < now."""
@@ -117,7 +178,12 @@ class RoomState(msgspec.Struct):
     def channel_of(self, channel: str | None, limit: int) -> str:
         """Return the channel an event counts under: its own while there are few enough, else `other`."""
         name = UNKNOWN if channel is None else channel
-        return name if name in self.channels or len(self.channels) < limit else OTHER_CHANNEL
+        if name not in self.channels:
+            if len(self.channels) >= limit:
+                name = OTHER_CHANNEL
+            if name not in self.channels:
+                self.channels[name] = Windows(CHANNEL_ZONES)
+        return name
 
     def is_excluded(self, now_ms: int) -> bool:
         """Tell whether an operator took this time out of bidding."""
@@ -127,16 +193,16 @@ class RoomState(msgspec.Struct):
 
     def begin_session(self, now_ms: int, ctx: Context) -> None:
         """Start counting anew; what is on its way into the windows stays with the session before."""
-        for channels in self.pending.values():
-            for tally in channels.values():
-                for name, n in list(tally.items()):
-                    if not name.startswith(("past:", "prior:")):
-                        tally[f"past:{name}"], tally["past:"] = n, 1
-                    elif name.startswith("prior:"):
-                        tally.pop(name)
-        for windows in (self.windows, self.bins, *self.channels.values()):
-            windows.session = {}
-        self.users.begin_session()
+        for pending in self.pending.values():
+            # The session that ends now tells all of it in its last signals.
+            pending.former = _joined(pending.own, pending.late, pending.former)
+            pending.own, pending.late = {}, {}
+            pending.past_dwell, pending.dwell = pending.dwell + pending.past_dwell, b""
+            pending.past_amounts, pending.amounts = pending.amounts + pending.past_amounts, b""
+        for windows in (self.windows, *self.channels.values()):
+            windows.session = windows.prior = 0
+        self.dwell.session, self.amounts.session = {}, {}
+        self.users.begin_session(self.session.begins_ts // 1_000)
         self.config.begin_session(ctx.policy)
         for plan in self.plans.values():
             plan.begin_session()
@@ -144,7 +210,7 @@ class RoomState(msgspec.Struct):
         self.ledger.forget(self.session.number, horizon_ms)
         self.seen.forget_money(horizon_ms - LEDGER_SLACK_MS)
 
-    def factor_for(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction:
+    def factor_for(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction | int:
         """Return what to multiply an amount by to have it in the session's currency.
 
         Late money of a session before goes by that one's currency while this one has none.
@@ -154,15 +220,18 @@ class RoomState(msgspec.Struct):
         CurrencyUnknownError
             No rate is configured.
         """
+        own = self.config.currency
+        if own == currency:
+            return 1
         former = self.money_currency if is_past else None
-        own = self.config.currency or former or ctx.policy.currency.default or currency
+        own = own or former or ctx.policy.currency.default or currency
         factor = conversion(ctx.policy.currency.rates, currency, own)
         if factor is None:
             msg = f"currency: no rate is configured from {currency} to the session's {own}"
             raise CurrencyUnknownError(msg)
         return factor
 
-    def money_factor(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction:
+    def money_factor(self, currency: str, ctx: Context, *, is_past: bool = False) -> Fraction | int:
         """Return the same for money that is being booked: the first of a session names its currency."""
         factor = self.factor_for(currency, ctx, is_past=is_past)
         if self.config.currency is None and not is_past:
@@ -176,12 +245,18 @@ class RoomState(msgspec.Struct):
         if own is None or own == self.money_currency:
             return
         if self.money_currency is not None:
-            for windows in (self.windows, self.bins, *self.channels.values()):
-                windows.drop(_is_money)
-            for channels in self.pending.values():
-                for tally in channels.values():
-                    for name in [name for name in tally if _is_money(name)]:
-                        del tally[name]
+            for windows in (self.windows, *self.channels.values()):
+                for zone in windows.zones:
+                    zone.values = [value - only(value, MONEY) for value in zone.values]
+                    zone.total = sum(zone.values)
+            for zone in self.spent.zones:
+                zone.starts, zone.values, zone.total = [], [], 0
+            self.amounts.clear()
+            for pending in self.pending.values():
+                for cells in (pending.own, pending.late, pending.former):
+                    for channel, counted in cells.items():
+                        cells[channel] = counted - only(counted, MONEY)
+                pending.amounts = pending.past_amounts = b""
             factor = conversion(ctx.policy.currency.rates, self.money_currency, own)
             if factor is not None:
                 self.ledger.convert(factor)
@@ -189,5 +264,9 @@ class RoomState(msgspec.Struct):
         self.money_currency = own
 
 
-def _is_money(name: str) -> bool:
-    return name.removeprefix("past:").startswith(("gmv", "refund_", "spend_minor", "gift_minor", "amount:"))
+def _joined(*parts: dict[str, int]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for channel, counted in part.items():
+            total[channel] = total.get(channel, 0) + counted
+    return total

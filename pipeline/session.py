@@ -13,7 +13,7 @@ Meaning = Literal["first", "new", "adopted", "update"]
 """What a `start` can mean."""
 
 
-class Session(msgspec.Struct):
+class Session(msgspec.Struct, gc=False):
     """One show. `begins_ts` -1 means "whatever came first": the session that no `start` opened has no past."""
 
     number: int = 0
@@ -49,7 +49,7 @@ class Session(msgspec.Struct):
             self.ended_ts = -1
 
 
-class RoomConfig(msgspec.Struct):
+class RoomConfig(msgspec.Struct, gc=False):
     """What holds for a room now. None: the deployment's own value."""
 
     mode: Mode

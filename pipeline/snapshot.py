@@ -6,16 +6,60 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Star
-from pipeline.room import RoomState
+from pipeline.room import Pending, RoomState
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised with every change of the state's shape; one format back stays readable from format 2 on."""
 
 State = TypeVar("State", RoomState, Star)
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode_room: Final = msgspec.msgpack.Decoder(tuple[int, RoomState]).decode
+
+def _bytes(value: int) -> bytes:
+    """Return an integer of any size in as few bytes as it takes."""
+    return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+
+
+def _integer(data: bytes) -> int:
+    return int.from_bytes(data, "little", signed=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return what msgpack can hold instead of windows: packed counters are larger than its integers."""
+    if isinstance(value, Pending):
+        cells = [{name: _bytes(n) for name, n in part.items()} for part in (value.own, value.late, value.former)]
+        return [*cells, value.dwell, value.past_dwell, value.amounts, value.past_amounts]
+    if not isinstance(value, Windows):
+        msg = f"state must be made of structs and windows, got {type(value).__name__}"
+        raise TypeError(msg)
+    zones = [(zone.starts, [_bytes(n) for n in zone.values]) for zone in value.zones]
+    return [zones, _bytes(value.session), _bytes(value.prior)]
+
+
+def _whole(type_: type[Any], value: Any) -> Any:
+    """Return windows as they were."""
+    if type_ is Pending:
+        pending = Pending()
+        *cells, pending.dwell, pending.past_dwell, pending.amounts, pending.past_amounts = value
+        pending.own, pending.late, pending.former = (
+            {name: _integer(data) for name, data in part.items()} for part in cells
+        )
+        return pending
+    if type_ is not Windows:
+        msg = f"state must be made of structs and windows, got {type_.__name__}"
+        raise TypeError(msg)
+    zones, session, prior = value
+    windows = Windows(ROOM_ZONES if len(zones) == len(ROOM_ZONES) else CHANNEL_ZONES)
+    windows.session, windows.prior = _integer(session), _integer(prior)
+    for zone, (starts, values) in zip(windows.zones, zones, strict=True):
+        zone.starts, zone.values = starts, [_integer(data) for data in values]
+        zone.total = sum(zone.values)
+    return windows
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_decode_room: Final = msgspec.msgpack.Decoder(tuple[int, RoomState], dec_hook=_whole).decode
 _decode_star: Final = msgspec.msgpack.Decoder(tuple[int, Star]).decode
 _decode_format: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
 

@@ -14,6 +14,10 @@ from pipeline.snapshot import dump, load_room
 def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_version: int) -> dict[str, Any]:
     """Return `summary.json` without its times, as of an evaluation at `end_ms`; looking changes nothing."""
     star, sessions = ctx.star, {}
+    rejects = dict(star.rejects)
+    for room in rooms.values():
+        for reason, n in room.rejects.items():
+            rejects[reason] = rejects.get(reason, 0) + n
     for room_id in sorted(rooms):
         room = load_room(dump(rooms[room_id]))  # a copy
         at_ms = max(end_ms, room.evaluated_ms)
@@ -25,11 +29,11 @@ def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_
         }
     return {
         "n_records": star.n_records,
-        "n_events": star.n_events,
-        "n_duplicates": star.n_duplicates,
-        "n_rejects": sum(star.rejects.values()),
-        "n_late": star.n_late,
-        "rejects": dict(sorted(star.rejects.items())),
+        "n_events": star.n_events + sum(room.n_events for room in rooms.values()),
+        "n_duplicates": star.n_duplicates + sum(room.n_duplicates for room in rooms.values()),
+        "n_rejects": sum(rejects.values()),
+        "n_late": star.n_late + sum(room.n_late for room in rooms.values()),
+        "rejects": dict(sorted(rejects.items())),
         "versions": {"engine": engine_version, "policy": ctx.policy_version},
         "rooms": sessions,
     }

@@ -32,7 +32,7 @@ def goal_text(micro: int) -> str:
     return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
-class OpenCommand(msgspec.Struct):
+class OpenCommand(msgspec.Struct, gc=False):
     """A command whose end is not known yet."""
 
     command_id: str
@@ -45,7 +45,7 @@ class OpenCommand(msgspec.Struct):
     is_accepted: bool = False
 
 
-class Plan(msgspec.Struct):
+class Plan(msgspec.Struct, gc=False):
     """One plan of a room: its knob (minor units, or millionths of a goal), its pace, its history of ours."""
 
     plan_id: str

@@ -16,7 +16,7 @@ MAD_TO_SIGMA: Final = 1.4826
 """Median absolute deviation times this is the standard deviation of a normal sample (Rousseeuw and Croux 1993)."""
 
 
-class RobustDeviation(msgspec.Struct):
+class RobustDeviation(msgspec.Struct, gc=False):
     """Median and MAD of the past, joined with a lag so that trouble does not become its own baseline.
 
     A constant past has no spread: the scale is never below what counting so few events scatters by itself, nor

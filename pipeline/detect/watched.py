@@ -6,7 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
-from pipeline.buckets import Tally
+from pipeline.counters import (
+    CLICKS,
+    IMPRESSIONS,
+    N_JUDGED,
+    N_NEGATIVE,
+    N_ORDERS_CREATED,
+    N_PRODUCT_CLICKS,
+    N_SCORED,
+    SPEND,
+    Counts,
+)
 from pipeline.quality import ivt_ratio
 from schemas.anomalies import Cause
 from schemas.base import FeedName
@@ -33,12 +43,14 @@ class Watched(NamedTuple):
     worse: Literal["up", "down"]
     cause: Cause
     needs: tuple[FeedName, ...]
-    sample: Callable[[Tally, Policy], Sample | None]
+    sample: Callable[[Counts, Policy], Sample | None]
     noise: Callable[[float, int], float]
     min_n: int
     min_past_n: int
     floor: float
     floor_ratio: float
+    whole: int
+    """Place of the counter that `n` counts: the quick way to see that there are too few."""
 
 
 def binomial_noise(expected: float, n: int) -> float:
@@ -51,40 +63,40 @@ def poisson_noise(expected: float, n: int) -> float:
     return expected / math.sqrt(n)
 
 
-def _rate(part: str, whole: str) -> Callable[[Tally, Policy], Sample | None]:
-    def sample(tally: Tally, _: Policy) -> Sample | None:
-        n = tally.get(whole, 0)
-        return Sample(tally.get(part, 0) / n, n) if n > 0 else None
+def _rate(part: int, whole: int) -> Callable[[Counts, Policy], Sample | None]:
+    def sample(counts: Counts, _: Policy) -> Sample | None:
+        n = counts[whole]
+        return Sample(counts[part] / n, n) if n > 0 else None
 
     return sample
 
 
-def _invalid(tally: Tally, policy: Policy) -> Sample | None:
-    ratio = ivt_ratio(tally, policy.quality)
-    return None if ratio is None else Sample(ratio, tally["n_judged"])
+def _invalid(counts: Counts, policy: Policy) -> Sample | None:
+    ratio = ivt_ratio(counts, policy.quality)
+    return None if ratio is None else Sample(ratio, counts[N_JUDGED])
 
 
 WATCHED: Final = (
     # A floor of 2.5 points: four of them make the 10 % at which invalid traffic is usually warned of.
-    Watched("ivt_ratio", 60, "up", "ivt", ("view",), _invalid, binomial_noise, 30, 30, 0.025, 0.5),
+    Watched("ivt_ratio", 60, "up", "ivt", ("view",), _invalid, binomial_noise, 30, 30, 0.025, 0.5, N_JUDGED),
     # Twenty opinions before anyone acts on a mood; a quarter of them negative after none is still chance: 8 points.
     Watched(
         "negative_ratio", 300, "up", "content", ("comment",),
-        _rate("n_negative", "n_scored"), binomial_noise, 20, 8, 0.08, 0.25,
+        _rate(N_NEGATIVE, N_SCORED), binomial_noise, 20, 8, 0.08, 0.25, N_SCORED,
     ),
     # Orders a product click: the link that sells, or does not. Sales come in bursts, hence the wide floor.
     Watched(
         "order_ratio", 300, "down", "landing_page", ("view", "order"),
-        _rate("n_orders_created", "n_product_clicks"), binomial_noise, 30, 15, 0.01, 0.15,
+        _rate(N_ORDERS_CREATED, N_PRODUCT_CLICKS), binomial_noise, 30, 15, 0.01, 0.15, N_PRODUCT_CLICKS,
     ),
     # 2,000 impressions before a click-through rate is judged: the usual practice.
     Watched(
         "ctr", 300, "down", "creative", ("spend",),
-        _rate("clicks", "impressions"), binomial_noise, 2_000, 500, 0.001, 0.08,
+        _rate(CLICKS, IMPRESSIONS), binomial_noise, 2_000, 500, 0.001, 0.08, IMPRESSIONS,
     ),
     # 30 clicks: below, one late report moves the price of a click by itself.
     Watched(
         "cpc_minor", 300, "up", "auction_pressure", ("spend",),
-        _rate("spend_minor", "clicks"), poisson_noise, 30, 15, 1.0, 0.12,
+        _rate(SPEND, CLICKS), poisson_noise, 30, 15, 1.0, 0.12, CLICKS,
     ),
 )  # fmt: skip

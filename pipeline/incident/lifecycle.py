@@ -20,7 +20,7 @@ Status = Literal["none", "open", "acked", "resolved"]
 SEVERITIES: tuple[Severity, ...] = ("S1", "S2", "S3", "S4")
 
 
-class Trouble(msgspec.Struct):
+class Trouble(msgspec.Struct, gc=False):
     """What an incident is about right now."""
 
     metric: str
@@ -37,7 +37,7 @@ class Trouble(msgspec.Struct):
     contributors: list[tuple[str, str, float]] = msgspec.field(default_factory=list)
 
 
-class Incident(msgspec.Struct):
+class Incident(msgspec.Struct, gc=False):
     """One metric's trouble in one room over time."""
 
     looks: list[bool] = msgspec.field(default_factory=list)

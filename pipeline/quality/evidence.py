@@ -19,28 +19,59 @@ MAX_KEYS: Final = 20_000
 MAX_USERS_PER_KEY: Final = 16
 
 
-class Generations(msgspec.Struct):
-    """Users a key was seen with, in two generations that turn over by age."""
+class Generations(msgspec.Struct, gc=False):
+    """Users a key was seen with, in two generations that turn over by age.
+
+    A key with one user, seen once, is by far the most usual: it is kept as that user alone.
+    """
 
     keep_ms: int
     turned_ms: int = 0
-    recent: dict[int, dict[int, int]] = msgspec.field(default_factory=dict)
-    former: dict[int, dict[int, int]] = msgspec.field(default_factory=dict)
+    recent: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
+    former: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
+
+    def turn(self, now_ms: int) -> None:
+        """Let go of what was seen longer ago than `keep_ms` before the last turn."""
+        self.former = self.recent if now_ms - self.turned_ms < 2 * self.keep_ms else {}
+        self.recent, self.turned_ms = {}, now_ms
 
     def note(self, key: int, user: int, now_ms: int) -> tuple[int, int]:
         """Count one more sight; return (users seen with the key, sights of this user), at most `MAX_USERS_PER_KEY`."""
-        if now_ms - self.turned_ms >= self.keep_ms:
-            self.former = self.recent if now_ms - self.turned_ms < 2 * self.keep_ms else {}
-            self.recent, self.turned_ms = {}, now_ms
-        users = self.recent.get(key)
+        users = self._of(key, user, now_ms)
         if users is None:
-            if len(self.recent) >= MAX_KEYS:
-                return 0, 0
-            # What the former generation knew goes on counting.
-            users = self.recent[key] = dict(self.former.get(key, {}))
+            return (1, 1) if key in self.recent else (0, 0)
+        if isinstance(users, int):
+            users = self.recent[key] = {users: 1}
         if user in users or len(users) < MAX_USERS_PER_KEY:
             users[user] = users.get(user, 0) + 1
         return len(users), users.get(user, 0)
+
+    def meet(self, key: int, user: int, now_ms: int) -> int:
+        """Note a sight without counting repeats; return how many users the key was seen with."""
+        users = self._of(key, user, now_ms)
+        if users is None:
+            return 1 if key in self.recent else 0
+        if isinstance(users, int):
+            if users == user:
+                return 1
+            users = self.recent[key] = {users: 1}
+        if user not in users and len(users) < MAX_USERS_PER_KEY:
+            users[user] = 1
+        return len(users)
+
+    def _of(self, key: int, user: int, now_ms: int) -> int | dict[int, int] | None:
+        """Return who was seen with the key before; None for a new one, which is noted unless memory is full."""
+        if now_ms - self.turned_ms >= self.keep_ms:
+            self.turn(now_ms)
+        users = self.recent.get(key)
+        if users is None and len(self.recent) < MAX_KEYS:
+            # What the former generation knew goes on counting.
+            users = self.former.get(key)
+            if users is None:
+                self.recent[key] = user
+                return None
+            users = self.recent[key] = users if isinstance(users, int) else dict(users)
+        return users
 
 
 class Verdict(NamedTuple):
@@ -56,7 +87,7 @@ class Verdict(NamedTuple):
         return self.rate + self.identity + self.content >= 2
 
 
-class Evidence(msgspec.Struct):
+class Evidence(msgspec.Struct, gc=False):
     """A room's memory of who shares a device and who repeats which text; tokens only."""
 
     devices: Generations = msgspec.field(default_factory=lambda: Generations(DEVICE_MEMORY_MS))
@@ -69,8 +100,7 @@ class Evidence(msgspec.Struct):
         """Note a device with its user; tell whether more users share it than a household would."""
         if device is None or user is None:
             return False
-        n_users, _ = self.devices.note(device, user, now_ms)
-        return n_users > settings.device_users
+        return self.devices.meet(device, user, now_ms) > settings.device_users
 
     def comment(
         self, text: int | None, user: int | None, *, is_shared_device: bool, now_ms: int, settings: QualitySettings
@@ -93,7 +123,7 @@ class Evidence(msgspec.Struct):
     def condemn(self, user: int | None, block: int | None, now_ms: int) -> None:
         """Remember who was suspect, and from which address block."""
         if user is not None:
-            self.suspects.note(user, 0, now_ms)
+            self.suspects.meet(user, 0, now_ms)
         if block is not None:
             if now_ms - self.blocks_since_ms >= DEVICE_MEMORY_MS:
                 self.blocks, self.blocks_since_ms = {}, now_ms

@@ -35,24 +35,21 @@ class Matured(NamedTuple):
             return None
         return round(min(1.0, max(0.0, self.due_ppm / (MILLION * self.spend_minor))), 6)
 
+    def with_rest(self, total_minor: int) -> Matured:
+        """Return the session's: what it spent before this, its widest window, is taken as fully due."""
+        return Matured(total_minor, self.due_ppm + (total_minor - self.spend_minor) * MILLION)
 
-def matured_spend(windows: Windows, now_ms: int, mean_s: int) -> list[Matured]:
-    """Return one `Matured` a zone's window, then the session's: spend weighted by its age.
 
-    What the session spent before the widest window is taken as fully due.
-    """
+def matured_spend(spent: Windows, now_ms: int, mean_s: int) -> list[Matured]:
+    """Return one `Matured` a window: its spend weighted by its age. `spent` holds minor units."""
     curve = delay_curve_ppm(mean_s)
     out: list[Matured] = []
-    spend = due = 0
-    for zone in windows.zones:
-        half = zone.bucket_ms // 2
-        for start_ms, tally in zone.buckets.items() if "spend_minor" in zone.total else ():
-            cost = tally.get("spend_minor")
-            if cost:
-                age = (now_ms - start_ms - half) // STEP_MS
-                spend += cost
-                due += cost * curve[min(max(age, 0), CURVE_STEPS)]
-        out.append(Matured(spend, due))
-    total = windows.session.get("spend_minor", 0) - windows.session.get("past:spend_minor", 0)
-    out.append(Matured(total, due + (total - spend) * MILLION))
+    total = due = 0
+    for zone in spent.zones:
+        middle_ms = now_ms - zone.bucket_ms // 2
+        total += zone.total
+        for start_ms, cost in zip(zone.starts, zone.values, strict=True):
+            age = (middle_ms - start_ms) // STEP_MS
+            due += cost * curve[min(max(age, 0), CURVE_STEPS)]
+        out.append(Matured(total, due))
     return out

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from pipeline.buckets import Tally
+from pipeline.counters import (
+    GMV,
+    GMV_ATTRIBUTED,
+    GMV_VALID,
+    N_PAID_ATTRIBUTED,
+    REFUND,
+    REFUND_ATTRIBUTED,
+    REFUND_VALID,
+    SPEND,
+    Counts,
+)
 from pipeline.roi.delay import Matured
 from pipeline.sketches import bin_value
 from schemas.settings import RoiSettings
@@ -35,39 +46,36 @@ class Return(NamedTuple):
     high: float | None
 
 
-def net_attributed_minor(tally: Tally, *, valid: bool) -> int:
-    """Return net value of paid traffic's orders, invalid traffic's left out on request."""
-    suffix = "valid" if valid else "attributed"
-    return tally.get(f"gmv_{suffix}", 0) - tally.get(f"refund_{suffix}", 0)
+NOTHING_SPENT: Final = Return(None, None, None, None, None, None, None)
 
 
-def relative_error(amounts: Tally) -> float | None:
-    """Return the coefficient of variation of the window's attributed sales; None for none.
+def relative_error(amounts: Mapping[int, int]) -> float | None:
+    """Return the coefficient of variation of the window's attributed sales, by bin; None for none.
 
     Orders come as a compound Poisson process: variance of the sum = sum of squares, here from binned amounts.
     """
-    bins = {int(name[7:]): n for name, n in amounts.items() if name.startswith("amount:")}
-    total = sum(n * bin_value(b) for b, n in bins.items())
+    total = sum(n * bin_value(b) for b, n in amounts.items())
     if total <= 0:
         return None
-    return math.sqrt(sum(n * bin_value(b) ** 2 for b, n in bins.items() if n > 0)) / total
+    return math.sqrt(sum(n * bin_value(b) ** 2 for b, n in amounts.items() if n > 0)) / total
 
 
-def returns(tally: Tally, amounts: Tally, matured: Matured, settings: RoiSettings) -> Return:
+def returns(counts: Counts, amounts: Mapping[int, int], matured: Matured, settings: RoiSettings) -> Return:
     """Return every reading of a window's return; `amounts` are its binned order values.
 
     Matured return = valid net value / spend whose return is due. Below `maturity_floor` it is not told; its 90 %
     band (log-normal around it) needs `min_orders` attributed orders.
     """
-    spend = tally.get("spend_minor", 0)
-    whole = roas(tally.get("gmv_minor", 0) - tally.get("refund_minor", 0), spend)
-    attributed = roas(net_attributed_minor(tally, valid=False), spend)
-    valid = roas(net_attributed_minor(tally, valid=True), spend)
-    maturity = matured.maturity
+    spend, maturity = counts[SPEND], matured.maturity
+    if spend <= 0 and maturity is None:
+        return NOTHING_SPENT
+    whole = roas(counts[GMV] - counts[REFUND], spend)
+    attributed = roas(counts[GMV_ATTRIBUTED] - counts[REFUND_ATTRIBUTED], spend)
+    valid = roas(counts[GMV_VALID] - counts[REFUND_VALID], spend)
     mature = low = high = None
     if valid is not None and maturity is not None and maturity >= settings.maturity_floor:
         mature = round(valid / maturity, 6)
-        enough = tally.get("n_paid_attributed", 0) >= settings.min_orders and mature > 0
+        enough = counts[N_PAID_ATTRIBUTED] >= settings.min_orders and mature > 0
         error = relative_error(amounts) if enough else None
         if error is not None:
             factor = math.exp(Z_90 * error)
