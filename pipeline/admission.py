@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import orjson
 
 from pipeline import control
+from pipeline.apply import KINDS, MONEY_KINDS, Kind
 from pipeline.context import Context
 from pipeline.room import CurrencyUnknownError, RoomState
 from pipeline.session import RoomConfig
 from schemas.base import EVERY_ROOM
 from schemas.control import DEFAULT_KID, is_signed
 from schemas.deadletters import RejectReason
-from schemas.decode import STRUCTS, Reject
-
-MONEY_KINDS: Final = ("order", "spend", "gift")
-URGENT_KINDS: Final = ("room", "plan", "control", "ack", "feed")
-"""What is looked at on the next tick instead of the room's next turn."""
-
-
-class Kind(NamedTuple):
-    """What the engine has to know of a type of event. `is_plain`: nothing but its room's state can refuse it."""
-
-    name: str
-    is_money: bool
-    is_urgent: bool
-    is_plain: bool
-
-
-KINDS: Final = {
-    struct: Kind(name, name in MONEY_KINDS, name in URGENT_KINDS, name not in (*MONEY_KINDS, "control", "ack", "tick"))
-    for name, struct in STRUCTS.items()
-}
-"""The kind of a decoded event, by its struct."""
+from schemas.decode import Reject
 
 
 class Admission:
@@ -110,16 +91,17 @@ class Admission:
         kind, identities = KINDS[type(event)], self._ctx.identities
         star, room = self._ctx.star, self._room_of(event.room_id)
         if room is not None and kind.name != "tick":
-            return self.is_known(room, kind, event, identities.fingerprint(event.event_id))
+            return self.is_known(room, kind, event, identities.event(event.event_id))
         if kind.name == "control" and event.control_id in star.control_ids:
             return True
-        return star.seen.has(identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
+        return star.seen.has(identities.event(f"{event.room_id}\0{event.event_id}"))
 
     def is_known(self, room: RoomState, kind: Kind, event: Any, fingerprint: bytes) -> bool:
         """Tell the same of an event of a known room."""
-        seen = room.seen
-        if fingerprint in seen.recent or fingerprint in seen.former or fingerprint in seen.money:
+        if fingerprint in room.seen.recent:
             return True
+        if kind.is_money:
+            return fingerprint in room.seen.money
         if kind.name != "control":
             return False
         return event.control_id in room.control_ids or event.control_id in self._ctx.star.control_ids
@@ -127,11 +109,10 @@ class Admission:
     def remember(self, room: RoomState, kind: Kind, event: Any, fingerprint: bytes) -> None:
         """Note an event of a room as counted."""
         seen, now_ms = room.seen, self._ctx.star.clock_ms
+        if now_ms - seen.turned_ms >= self._ctx.recent_ids_ms:
+            seen.go_on(now_ms, self._ctx.recent_ids_ms)
+        seen.recent[fingerprint] = seen.turn
         if kind.is_money:
             seen.money[fingerprint] = now_ms
-            return
-        if now_ms - seen.turned_ms >= self._ctx.recent_ids_ms:
-            seen.turn(now_ms, self._ctx.recent_ids_ms)
-        seen.recent.add(fingerprint)
-        if kind.name == "control":
+        elif kind.name == "control":
             room.control_ids[event.control_id] = now_ms

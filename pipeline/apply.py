@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pipeline.bidding import Plan
 from pipeline.buckets import BASE_MS
@@ -13,12 +13,14 @@ from pipeline.feeds import FEED_OF, Feed
 from pipeline.identity import address_block
 from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
-from pipeline.quality import Verdict
+from pipeline.quality import DEVICE_MEMORY_MS, Verdict
 from pipeline.room import Pending, RoomState
 from pipeline.sentiment import normalise, topics
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
+from pipeline.users import TAG_BITS
 from schemas.base import MAX_COUNTED
+from schemas.decode import STRUCTS
 
 OPINION_MILLI: Final = 500
 """Confidence from which a comment counts as an opinion; below, the model abstains."""
@@ -37,6 +39,7 @@ _SCORED: Final = UNIT["n_scored"]
 _SENTIMENT: Final = UNIT["sentiment_milli"]
 _NEGATIVE: Final = UNIT["n_negative"]
 _NO_CONSENT: Final = UNIT["n_no_consent"]
+_TAG_BITS: Final = (1 << TAG_BITS) - 1
 _COUNTS: Final = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
 
 
@@ -54,35 +57,34 @@ def _count(room: RoomState, event: Any, ctx: Context, counted: int) -> Pending:
     return pending
 
 
-def _see(room: RoomState, event: Any, ctx: Context, *, active: bool) -> int | None:
-    """Note who it was, where that may be known; return the user's token."""
-    consent = event.consent
-    user_id = event.user_id
+def _see(room: RoomState, event: Any, now_ms: int, ctx: Context, *, active: bool) -> tuple[int | None, bool]:
+    """Note who it was, where that may be known; return the user's token, and whether too many share the device."""
+    consent, user_id, device_id = event.consent, event.user_id, event.device_id
     if not (ctx.consent_default if consent is None else consent):
-        if user_id is not None or event.device_id is not None:
+        if user_id is not None or device_id is not None:
             # Without consent nobody is told apart; that somebody was there is all that stays.
             _count(room, event, ctx, _NO_CONSENT)
-        return None
+        return None, False
     if user_id is None:
-        return None
-    tokens, ts = ctx.identities.users, event.ts
-    user = tokens.get(user_id)
-    if user is None:
-        user = tokens[user_id]
-    room.users.see(user, ts // 1_000, active=active, in_session=ts >= room.session.begins_ts)
-    return user
-
-
-def _is_shared(room: RoomState, event: Any, ctx: Context, user: int | None, now_ms: int) -> bool:
-    """Note the device of a user who may be known; tell whether too many users share it."""
-    device_id = event.device_id
-    if user is None or device_id is None:
-        return False
-    tokens = ctx.identities.devices
-    device = tokens.get(device_id)
-    if device is None:
-        device = tokens[device_id]
-    return room.evidence.devices.meet(device, user, now_ms) > ctx.quality.device_users
+        return None, False
+    ts, identities = event.ts, ctx.identities
+    user, in_session = identities.users[user_id], ts >= room.session.begins_ts
+    if device_id is None:
+        room.users.see(user, ts // 1_000, 0, active=active, in_session=in_session)
+        return user, False
+    device, devices = identities.devices[device_id], room.evidence.devices
+    if now_ms - devices.turned_ms >= DEVICE_MEMORY_MS:
+        devices.turn(now_ms)
+    tag = (device ^ devices.n_turns) & _TAG_BITS | 1
+    if room.users.see(user, ts // 1_000, tag, active=active, in_session=in_session):
+        return user, False  # a device of the user's own, noted in this turn: by far the most usual
+    first = devices.recent.get(device)
+    n_users = devices.meet(device, user, now_ms)
+    if n_users == 1:
+        room.users.tag(user, tag)
+    elif isinstance(first, int) and first != user:
+        room.users.tag(first, 0)  # not that one's own any more
+    return user, n_users > ctx.quality.device_users
 
 
 def _judged(room: RoomState, event: Any, ctx: Context, verdict: Verdict, user: int | None, *, now_ms: int) -> int:
@@ -102,8 +104,7 @@ def _judged(room: RoomState, event: Any, ctx: Context, verdict: Verdict, user: i
 
 
 def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user = _see(room, event, ctx, active=False)
-    shared = _is_shared(room, event, ctx, user, now_ms)
+    user, shared = _see(room, event, now_ms, ctx, active=False)
     action = event.action
     if action == "enter":
         _count(room, event, ctx, _ENTER)
@@ -140,16 +141,14 @@ def _anonymous(room: RoomState, event: Any, ctx: Context) -> bool:
 
 
 def _on_interaction(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user = _see(room, event, ctx, active=True)
-    _is_shared(room, event, ctx, user, now_ms)
+    _see(room, event, now_ms, ctx, active=True)
     _count(room, event, ctx, _INTERACTION.get(event.action, _OTHER_INTERACTION))
 
 
 def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user = _see(room, event, ctx, active=True)
+    user, shared = _see(room, event, now_ms, ctx, active=True)
     quality, text = ctx.quality, normalise(event.text)
     token = ctx.identities.texts[text] if len(text) >= quality.min_repeat_characters else None
-    shared = _is_shared(room, event, ctx, user, now_ms)
     counted = _COMMENT
     verdict = room.evidence.comment(token, user, is_shared_device=shared, now_ms=now_ms, settings=quality)
     if verdict.rate or verdict.identity or verdict.content:
@@ -166,7 +165,7 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
 
 
 def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user = _see(room, event, ctx, active=False)
+    user, _ = _see(room, event, now_ms, ctx, active=False)
     channel = room.channel_of(event.channel, ctx.max_channels)
     is_past = event.ts < room.session.begins_ts
     factor = room.money_factor(event.currency, ctx, is_past=is_past)
@@ -219,8 +218,8 @@ def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
     room.count(effect.ts, channel, counted, is_past=is_past)
 
 
-def _on_gift(room: RoomState, event: Any, _: int, ctx: Context) -> None:
-    _see(room, event, ctx, active=False)
+def _on_gift(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    _see(room, event, now_ms, ctx, active=False)
     factor = room.money_factor(event.currency, ctx, is_past=event.ts < room.session.begins_ts)
     _count(room, event, ctx, convert(event.amount_minor, factor) * UNIT["gift_minor"])
 
@@ -314,17 +313,44 @@ HANDLERS: Final[dict[str, Handler]] = {
 }
 
 
-def apply(room: RoomState, kind: str, event: Any, now_ms: int, ctx: Context) -> None:
+class Kind(NamedTuple):
+    """What the engine has to know of a type of event. `is_plain`: nothing but its room's state can refuse it."""
+
+    name: str
+    feed: str | None
+    handler: Handler | None
+    is_money: bool
+    is_urgent: bool
+    is_plain: bool
+
+
+MONEY_KINDS: Final = ("order", "spend", "gift")
+URGENT_KINDS: Final = ("room", "plan", "control", "ack", "feed")
+"""What is looked at on the next tick instead of the room's next turn."""
+KINDS: Final = {
+    struct: Kind(
+        name,
+        FEED_OF.get(name),
+        HANDLERS.get(name),
+        name in MONEY_KINDS,
+        name in URGENT_KINDS,
+        name not in (*MONEY_KINDS, "control", "ack", "tick"),
+    )
+    for name, struct in STRUCTS.items()
+}
+"""The kind of a decoded event, by its struct."""
+
+
+def apply(room: RoomState, kind: Kind, handler: Handler, event: Any, ctx: Context) -> None:
     """Apply one accepted event of the room's log."""
-    if kind not in room.kinds:
-        room.kinds[kind] = True
-    feed = FEED_OF.get(kind)
+    name, feed = kind.name, kind.feed
+    if name not in room.kinds:
+        room.kinds[name] = True
+        if feed is not None and feed not in room.feeds:
+            room.feeds[feed] = Feed()
     if feed is not None:
-        state = room.feeds.get(feed)
-        if state is None:
-            state = room.feeds[feed] = Feed()
-        state.event(event.ts)
-    HANDLERS[kind](room, event, now_ms, ctx)
+        room.feeds[feed].event(event.ts)
+    handler(room, event, ctx.star.clock_ms, ctx)
     room.is_fresh = False
-    if kind != "feed":  # a heartbeat alone changes nothing that is told
+    if name != "feed":  # a heartbeat alone changes nothing that is told
         room.is_changed = True

@@ -6,33 +6,37 @@ import msgspec
 
 
 class SeenIds(msgspec.Struct, gc=False):
-    """Remember ids, by fingerprint, in two generations that turn over: each for `keep_ms` to twice that.
+    """Remember ids, by fingerprint, by the turn in which each was seen: for `keep_ms` to twice that.
 
-    Ids of money are kept apart and longer, by `remember_money`. An id is one id, whatever its event was about.
+    One dictionary, because looking in it touches memory once; what was seen before the last turn is let go at the next
+    one. Ids of money are kept beside it and longer: a repeat of money is found over the whole session.
     """
 
     turned_ms: int = 0
-    recent: set[bytes] = msgspec.field(default_factory=set)
-    former: set[bytes] = msgspec.field(default_factory=set)
+    turn: int = 0
+    recent: dict[bytes, int] = msgspec.field(default_factory=dict)
     money: dict[bytes, int] = msgspec.field(default_factory=dict)
 
-    def turn(self, now_ms: int, keep_ms: int) -> None:
-        """Let go of what was seen more than `keep_ms` before the last turn."""
-        if now_ms - self.turned_ms >= keep_ms:
-            self.former = self.recent if now_ms - self.turned_ms < 2 * keep_ms else set()
-            self.recent = set()
-            self.turned_ms = now_ms
+    def go_on(self, now_ms: int, keep_ms: int) -> None:
+        """Begin another turn when the last one is `keep_ms` old, and let go of what is older than that."""
+        since_ms = now_ms - self.turned_ms
+        if since_ms < keep_ms:
+            return
+        last = self.turn if since_ms < 2 * keep_ms else self.turn + 1
+        self.recent = {fingerprint: turn for fingerprint, turn in self.recent.items() if turn >= last}
+        self.turn, self.turned_ms = self.turn + 1, now_ms
 
     def has(self, fingerprint: bytes) -> bool:
         """Tell whether an id was seen."""
-        return fingerprint in self.recent or fingerprint in self.former or fingerprint in self.money
+        return fingerprint in self.recent or fingerprint in self.money
 
     def remember(self, fingerprint: bytes) -> None:
-        """Note an id that carries no money."""
-        self.recent.add(fingerprint)
+        """Note an id."""
+        self.recent[fingerprint] = self.turn
 
     def remember_money(self, fingerprint: bytes, now_ms: int) -> None:
         """Note an id that carries money, and when, so that it can be let go one day."""
+        self.recent[fingerprint] = self.turn
         self.money[fingerprint] = now_ms
 
     def forget_money(self, before_ms: int) -> None:

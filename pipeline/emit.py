@@ -111,6 +111,7 @@ class View:
 
     def channels(self) -> dict[str, dict[str, Any]]:
         """Return each channel's metrics over 300 s and the session; its return is read without a delay curve."""
+        self.room.expire_channels(self.now_ms)
         name_of_window = str(CHANNEL_ZONES[0][0] // 1_000)
         return {
             name: {

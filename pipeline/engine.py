@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from pipeline import control, parking
-from pipeline.admission import KINDS, Admission, Kind
+from pipeline.admission import Admission
 from pipeline.agenda import Agenda
-from pipeline.apply import apply, start_meaning
+from pipeline.apply import KINDS, Kind, apply, start_meaning
 from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context
 from pipeline.emit import View, signals
@@ -137,8 +137,8 @@ class Engine:
         offset, timestamp_ms, value = record[0], record[1], record[2]
         raw_key = record[3] if len(record) > 3 else None
         star = self._ctx.star
-        if value.strip():
-            key = None if raw_key is None else raw_key.decode(errors="replace")
+        if value and not value.isspace():
+            key = None if raw_key is None else raw_key.decode("utf-8", "replace")
             elements = decode(value, timestamp_ms=timestamp_ms, key=key)
             if timestamp_ms is None:
                 star.is_stamped = False
@@ -189,7 +189,7 @@ class Engine:
             if kind.name == "control" and parking.ends(room, event):
                 return self._begin_anew(room, event, offset, out), None
             return room, parking.refusal(room, event, value)
-        fingerprint = self._ctx.identities.fingerprint(event.event_id)
+        fingerprint = self._ctx.identities.event(event.event_id)
         if room is None:
             room = self._new_room(event.room_id)
         room.offset = offset
@@ -197,7 +197,7 @@ class Engine:
         if self._admission.is_known(room, kind, event, fingerprint):
             room.n_duplicates += 1
             return room, None
-        ts, now_ms = event.ts, star.clock_ms
+        ts = event.ts
         room.n_events += 1
         if ts > room.largest_ts:
             room.largest_ts = ts
@@ -205,16 +205,19 @@ class Engine:
         if ts < star.evaluated_ms:
             room.n_late += 1
         self._admission.remember(room, kind, event, fingerprint)
-        if kind.is_plain or kind.is_money:
+        handler = kind.handler
+        if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, self._ctx) == "new":
                 self._tell_the_end(room, out)
-            apply(room, kind.name, event, now_ms, self._ctx)
+            apply(room, kind, handler, event, self._ctx)
         elif kind.name == "control":
             self._room_control(room, event, out)
         else:
             self._audit(room, "ack", "controller", event, out)
             answer(room, event)
-        self._has_news(room, kind)
+        n_news = room.n_news = room.n_news + 1
+        if kind.is_urgent or n_news in (1, self._ctx.visit_after_events):
+            self._has_news(room, kind)
         return room, None
 
     def _roomless(self, kind: Kind, event: Any, offset: int, value: bytes, out: list[Output]) -> Reject | None:
@@ -348,11 +351,10 @@ class Engine:
         if kind.is_urgent:
             self._agenda.call(room, next_turn_ms(now_ms, 0, ctx.tick_ms))
             return
-        room.n_news += 1
-        if room.n_news == ctx.visit_after_events:
+        if room.n_news >= ctx.visit_after_events:
             phase = self._phase(room) % ctx.visit_interval_ms
             self._agenda.call(room, next_turn_ms(now_ms, phase, ctx.visit_interval_ms))
-        elif room.n_news == 1:
+        else:
             self._agenda.call(room, next_turn_ms(now_ms, self._phase(room), ctx.emit_interval_ms))
 
     def _phase(self, room: RoomState) -> int:
@@ -368,7 +370,8 @@ class Engine:
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
             room.config.mode = bidding.max_mode
         room.is_changed |= room.fold(now_ms)
-        room.is_changed |= feed_states(room, now_ms, ctx)
+        has_changed, feed_due_ms = feed_states(room, now_ms, ctx)
+        room.is_changed |= has_changed
         judge = Judge(room, now_ms, ctx)
         judge.run()
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in judge.messages)
@@ -384,7 +387,7 @@ class Engine:
         is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
         if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
             self._emit(room, view or View(room, now_ms, ctx), out)
-        self._schedule(room, now_ms)
+        self._schedule(room, now_ms, feed_due_ms)
 
     def _emit(self, room: RoomState, view: View, out: list[Output]) -> None:
         interval_ms = self._ctx.policy.engine.channels_interval_ms
@@ -406,7 +409,7 @@ class Engine:
         self._emit(last, View(last, at_ms, self._ctx), out)
         room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
 
-    def _schedule(self, room: RoomState, now_ms: int) -> None:
+    def _schedule(self, room: RoomState, now_ms: int, feed_due_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
         ctx = self._ctx
         emission = self._phase(room)
@@ -420,11 +423,8 @@ class Engine:
         urgent = [min(room.pending)] if room.pending else []
         if room.incidents:
             urgent += incident_due(room, ctx)
-        settings = ctx.policy.feeds
-        for feed in room.feeds.values():
-            change_ms = feed.next_change_ms(now_ms, settings)
-            if change_ms is not None:
-                urgent.append(change_ms)
+        if feed_due_ms >= 0:
+            urgent.append(feed_due_ms)
         if urgent:
             at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
             soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
@@ -439,8 +439,8 @@ class Engine:
 
     def _star_event(self, kind: str, event: Any, out: list[Output]) -> None:
         star = self._ctx.star
-        star.seen.turn(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
-        star.seen.remember(self._ctx.identities.fingerprint(f"{event.room_id}\0{event.event_id}"))
+        star.seen.go_on(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
+        star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
         if kind == "tick":
             return
         if kind == "control":

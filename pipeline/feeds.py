@@ -66,29 +66,37 @@ class Feed(msgspec.Struct, gc=False):
         late = max(settings.late_after_s * 1_000, settings.gap_factor_late * self.usual_gap_ms)
         return late, max(settings.dead_after_s * 1_000, settings.gap_factor_dead * self.usual_gap_ms)
 
-    def state(self, name: str, now_ms: int, settings: FeedSettings) -> FeedState | None:
-        """Return the state at `now_ms`; None while there is too little to judge by.
+    def look(self, name: str, now_ms: int, settings: FeedSettings) -> tuple[FeedState | None, int | None]:
+        """Return the state at `now_ms`, and when it changes if no news comes.
 
-        People fall silent, machines do not: without heartbeats, comments and orders are at worst `late`.
+        The state is None while there is too little to judge by, the moment when it cannot get worse. People fall
+        silent, machines do not: without heartbeats, comments and orders are at worst `late`.
         """
-        behind, limits = self.freshness_ms(now_ms), self._limits_ms(settings)
-        if behind is None or limits is None:
-            return None
+        complete_ts, newest_ts = self.complete_ts, self.newest_ts
+        limits, newest = self._limits_ms(settings), complete_ts if complete_ts >= 0 else newest_ts
+        if newest < 0 or limits is None:
+            return None, None
         late_ms, dead_ms = limits
-        if behind > dead_ms and (self.complete_ts >= 0 or name not in BY_PEOPLE):
-            return "dead"
-        if behind > late_ms:
-            return "late"
-        if now_ms - self.newest_ts > settings.quiet_after_s * 1_000:
-            return "quiet"
-        return "live"
+        behind = now_ms - newest if now_ms > newest else 0
+        quiet_at = newest_ts + settings.quiet_after_s * 1_000 + 1
+        late_at, dead_at = newest + round(late_ms) + 1, newest + round(dead_ms) + 1
+        change: int | None = None
+        for moment in (late_at, dead_at, quiet_at):
+            if moment > now_ms and (change is None or moment < change):
+                change = moment
+        state: FeedState = "live"
+        if behind > dead_ms and (complete_ts >= 0 or name not in BY_PEOPLE):
+            state = "dead"
+        elif behind > late_ms:
+            state = "late"
+        elif now_ms >= quiet_at:
+            state = "quiet"
+        return state, change
+
+    def state(self, name: str, now_ms: int, settings: FeedSettings) -> FeedState | None:
+        """Return the state at `now_ms` alone."""
+        return self.look(name, now_ms, settings)[0]
 
     def next_change_ms(self, now_ms: int, settings: FeedSettings) -> int | None:
-        """Return when the state changes if no news comes; None when it cannot get worse."""
-        limits = self._limits_ms(settings)
-        if limits is None:
-            return None
-        newest = self.complete_ts if self.complete_ts >= 0 else self.newest_ts
-        moments = [newest + round(limit) + 1 for limit in limits]
-        moments.append(self.newest_ts + settings.quiet_after_s * 1_000 + 1)
-        return min((moment for moment in moments if moment > now_ms), default=None)
+        """Return the moment of change alone."""
+        return self.look("", now_ms, settings)[1]

@@ -21,17 +21,20 @@ CERTAIN: Final = 0.95
 """Confidence of a cause that the platform or the clock states outright."""
 
 
-def feed_states(room: RoomState, now_ms: int, ctx: Context) -> bool:
-    """Bring the feeds' states up to date; tell whether one changed."""
-    states = room.feed_states
-    changed = False
+def feed_states(room: RoomState, now_ms: int, ctx: Context) -> tuple[bool, int]:
+    """Bring the feeds' states up to date; return whether one changed, and when the next one will (-1: never)."""
+    states, settings = room.feed_states, ctx.policy.feeds
+    changed, next_ms = False, -1
     for name, feed in room.feeds.items():
-        state = feed.state(name, now_ms, ctx.policy.feeds)
+        state, change_ms = feed.look(name, now_ms, settings)
         if state is not None and states.get(name) != state:
             changed = True
             states[name] = state
-            room.feed_states = states = dict(sorted(states.items()))
-    return changed
+        if change_ms is not None and (next_ms < 0 or change_ms < next_ms):
+            next_ms = change_ms
+    if changed:
+        room.feed_states = dict(sorted(states.items()))
+    return changed, next_ms
 
 
 def is_stale(room: RoomState, feed: str) -> bool:
@@ -193,6 +196,7 @@ class Judge:
         if counter is None:
             return []
         by_channel: dict[str, int] = {}
+        self.room.expire_channels(self.now_ms)
         for name, windows in sorted(self.room.channels.items()):
             n = digit(windows.zones[0].total, counter)
             if n > 0:

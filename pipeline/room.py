@@ -64,29 +64,33 @@ class RoomState(msgspec.Struct, gc=False):
     room_id: str
     config: RoomConfig
     offset: int = -1
-    evaluated_ms: int = -1
-    due_ms: int = -1
-    n_news: int = 0
-    turn: int = 0
-    is_fresh: bool = True
     parked: Parked | None = None
-    money_currency: str | None = None
+    seen: SeenIds = msgspec.field(default_factory=SeenIds)
+    users: DistinctUsers = msgspec.field(default_factory=DistinctUsers)
+    pending: dict[int, Pending] = msgspec.field(default_factory=dict)
+    channels: dict[str, Windows] = msgspec.field(default_factory=dict)
     session: Session = msgspec.field(default_factory=Session)
+    kinds: dict[str, bool] = msgspec.field(default_factory=dict)
+    feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
+    n_events: int = 0
+    largest_ts: int = -1
+    n_news: int = 0
+    due_ms: int = -1
+    is_fresh: bool = True
+    is_changed: bool = False
+    # What stands before this is touched by every event, and lies together in memory.
+    evaluated_ms: int = -1
+    turn: int = 0
+    money_currency: str | None = None
     windows: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
     spent: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
     dwell: Samples = msgspec.field(default_factory=Samples)
     amounts: Samples = msgspec.field(default_factory=Samples)
-    channels: dict[str, Windows] = msgspec.field(default_factory=dict)
-    pending: dict[int, Pending] = msgspec.field(default_factory=dict)
     presence: list[tuple[int, int]] = msgspec.field(default_factory=list)
-    users: DistinctUsers = msgspec.field(default_factory=DistinctUsers)
-    seen: SeenIds = msgspec.field(default_factory=SeenIds)
     ledger: Ledger = msgspec.field(default_factory=Ledger)
     spend: SpendTotals = msgspec.field(default_factory=SpendTotals)
-    kinds: dict[str, bool] = msgspec.field(default_factory=dict)
-    feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
     feed_states: dict[str, str] = msgspec.field(default_factory=dict)
-    evidence: Evidence = msgspec.field(default_factory=Evidence)
     detectors: dict[str, RobustDeviation] = msgspec.field(default_factory=dict)
     incidents: dict[str, Incident] = msgspec.field(default_factory=dict)
     plans: dict[str, Plan] = msgspec.field(default_factory=dict)
@@ -96,16 +100,13 @@ class RoomState(msgspec.Struct, gc=False):
     control_ids: dict[str, int] = msgspec.field(default_factory=dict)
     trail: Trail = msgspec.field(default_factory=Trail)
     revision: int = 0
-    is_changed: bool = False
     must_tell: bool = False
     channels_due_ms: int = -1
     n_anomalies: dict[str, int] = msgspec.field(default_factory=dict)
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
-    n_events: int = 0
     n_duplicates: int = 0
     n_late: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
-    largest_ts: int = -1
 
     # -- counting ---------------------------------------------------------------------------------------------
 
@@ -133,13 +134,16 @@ class RoomState(msgspec.Struct, gc=False):
             self.spent.expire(now_ms)
             self.dwell.expire(now_ms)
             self.amounts.expire(now_ms)
-        for windows in self.channels.values():
-            windows.expire(now_ms)
         last_bucket = now_ms - BASE_MS
         ripe = [bucket for bucket in self.pending if bucket <= last_bucket]
         for bucket in ripe:
             self._fold_bucket(bucket, self.pending.pop(bucket), now_ms)
         return changed or bool(ripe)
+
+    def expire_channels(self, now_ms: int) -> None:
+        """Bring the channels' windows up to date: before they are read, since no visit needs them."""
+        for windows in self.channels.values():
+            windows.expire(now_ms)
 
     def _fold_bucket(self, bucket: int, pending: Pending, now_ms: int) -> None:
         total = 0

@@ -16,6 +16,13 @@ ZONES: Final = ((60, 1), (300, 5), (900, 15), (3_600, 60))
 """Reach and bucket in seconds, as in `pipeline.buckets`."""
 _ACTED: Final = 1 << 32
 """A count of active users, beside one of users in the same integer."""
+_SECOND_BITS: Final = 25
+"""A person is one integer of 63 bits: second last seen | 1 + second last active | tag. Seconds count from the room's
+own zero, and reach for more than a year."""
+_SECONDS: Final = (1 << _SECOND_BITS) - 1
+_TAG_SHIFT: Final = 2 * _SECOND_BITS
+_TIMES: Final = (1 << _TAG_SHIFT) - 1
+TAG_BITS: Final = 13
 _REGISTERS: Final = 4_096
 """Of a HyperLogLog: its standard error is 1.04 / sqrt(registers) = 1.6 %."""
 _INDEX_BITS: Final = 12
@@ -55,57 +62,101 @@ class DistinctUsers(msgspec.Struct, gc=False):
 
     capacity: int = CAPACITY
     below: int = TOKEN_SPACE
-    seen: dict[int, int] = msgspec.field(default_factory=dict)
-    acted: dict[int, int] = msgspec.field(default_factory=dict)
+    people: dict[int, int] = msgspec.field(default_factory=dict)
     zones: list[dict[int, int]] = msgspec.field(default_factory=lambda: [{}, {}, {}, {}])
     edges: list[int] = msgspec.field(default_factory=lambda: [-1, -1, -1, -1])
-    """First second that each zone holds; what is older lies in the next."""
+    """First second that each zone holds; what is older lies in the next. These and `begins_s` count from `zero_s`."""
+    zero_s: int = -1
     begins_s: int = 0
     n_session: int = 0
     n_session_active: int = 0
     session: HyperLogLog | None = None
     session_active: HyperLogLog | None = None
 
-    def see(self, token: int, second: int, *, active: bool, in_session: bool = True) -> None:
-        """Note a user; `in_session` is False for what belongs to a session before this one."""
-        if token >= self.below:
-            if self.session is not None and in_session:
-                self.session.add(token)
-                if active and self.session_active is not None:
-                    self.session_active.add(token)
-            return
-        last = self.seen.get(token, -1)
+    def see(self, token: int, second: int, tag: int, *, active: bool, in_session: bool = True) -> bool:
+        """Note a user; tell whether it is known under this tag (`tag`).
+
+        `in_session` is False for what belongs to a session before this one. A tag is any 13 bits; 0 is none.
+        """
+        second -= self.zero_s
+        if not 0 <= second < _SECONDS:
+            second = self._within(second)
+        packed = self.people.get(token)
+        if packed is None:
+            self._new(token, second, active=active, in_session=in_session)
+            return False
+        last, acted = packed & _SECONDS, packed >> _SECOND_BITS & _SECONDS
+        fresh = packed
         if second > last:
-            self.seen[token] = second
+            fresh += second - last
             self._move(last, second, 1)
-            if last < 0 and len(self.seen) > self.capacity:
-                self._shrink(second)
         if last < self.begins_s and in_session:
             self.n_session += 1
             if self.session is not None:
                 self.session.add(token)
         if active:
-            last = self.acted.get(token, -1)
-            if second > last and token < self.below:
-                self.acted[token] = second
-                self._move(last, second, _ACTED)
-            if last < self.begins_s and in_session:
+            before = acted - 1
+            if second > before:
+                fresh += (second - before) << _SECOND_BITS
+                self._move(before, second, _ACTED)
+            if before < self.begins_s and in_session:
                 self.n_session_active += 1
                 if self.session_active is not None:
                     self.session_active.add(token)
+        if fresh != packed:
+            self.people[token] = fresh
+        return packed >> _TAG_SHIFT == tag
+
+    def _within(self, second: int) -> int:
+        """Return a second that does not fit counted from the room's zero; move that on where time has run so far."""
+        if self.zero_s < 0 and not self.people:  # nobody was seen before: an hour of what comes late still fits
+            self.zero_s = second + self.zero_s - 2 * HOUR_S
+            self.begins_s = max(0, self.begins_s - self.zero_s)
+            return 2 * HOUR_S
+        if second < 0:
+            return 0
+        self._forget()
+        self.people.clear()
+        for zone in self.zones:
+            zone.clear()
+        self.edges = [-1, -1, -1, -1]
+        self.zero_s += second - 2 * HOUR_S
+        self.begins_s = max(0, self.begins_s - second + 2 * HOUR_S)
+        return 2 * HOUR_S
+
+    def _new(self, token: int, second: int, *, active: bool, in_session: bool) -> None:
+        is_sampled = token < self.below
+        if is_sampled:
+            self.people[token] = second + ((second + 1) << _SECOND_BITS if active else 0)
+            self._move(-1, second, 1 + _ACTED if active else 1)
+        if in_session:
+            self.n_session += is_sampled
+            self.n_session_active += is_sampled and active
+            if self.session is not None and self.session_active is not None:
+                self.session.add(token)
+                if active:
+                    self.session_active.add(token)
+        if len(self.people) > self.capacity:
+            self._shrink(second)
+
+    def tag(self, token: int, tag: int) -> None:
+        """Note something about a user that `see` then recognises; 0 takes it back."""
+        packed = self.people.get(token)
+        if packed is not None:
+            self.people[token] = (packed & _TIMES) + (tag << _TAG_SHIFT)
 
     def _move(self, from_s: int, to_s: int, unit: int) -> None:
         """Count a user at the second it was seen now instead of where it was seen last."""
-        edges = self.edges
-        if to_s >= edges[0]:
-            recent = self.zones[0]
+        edge, recent = self.edges[0], self.zones[0]
+        if to_s >= edge:
             recent[to_s] = recent.get(to_s, 0) + unit
         else:
             self._book(to_s, unit)
-        if from_s >= edges[0] and from_s >= 0:
-            recent = self.zones[0]
-            recent[from_s] = recent.get(from_s, 0) - unit
-        elif from_s >= 0:
+        if from_s < 0:
+            return
+        if from_s >= edge:
+            recent[from_s] -= unit
+        else:
             self._book(from_s, -unit)
 
     def _book(self, second: int, n: int) -> None:
@@ -116,7 +167,7 @@ class DistinctUsers(msgspec.Struct, gc=False):
                 return
 
     def expire(self, now_s: int) -> None:
-        """Hand what left a zone to the next one."""
+        """Hand what left a zone to the next one; `now_s` counts from the room's zero."""
         for place, (reach, width) in enumerate(ZONES):
             edge = now_s - reach
             edge -= edge % width
@@ -139,36 +190,39 @@ class DistinctUsers(msgspec.Struct, gc=False):
         if self.session is None:
             self._sketch()
         edge = self.edges[-1]
-        for users in (self.seen, self.acted):
-            for token in [token for token, last in users.items() if last < edge]:
-                del users[token]
+        for token in [token for token, packed in self.people.items() if packed & _SECONDS < edge]:
+            del self.people[token]
 
     def _sketch(self) -> None:
         self.session, self.session_active = HyperLogLog(), HyperLogLog()
-        for users, sketch in ((self.seen, self.session), (self.acted, self.session_active)):
-            for token, last in users.items():
-                if last >= self.begins_s:
-                    sketch.add(token)
+        for token, packed in self.people.items():
+            if packed & _SECONDS >= self.begins_s:
+                self.session.add(token)
+            if (packed >> _SECOND_BITS & _SECONDS) > self.begins_s:
+                self.session_active.add(token)
 
     def _shrink(self, now_s: int) -> None:
         """Forget users beyond the hour; halve the sample while that is not enough."""
         self.expire(now_s)
         self._forget()
-        while len(self.seen) > self.capacity:
+        while len(self.people) > self.capacity:
             self.below //= 2
-            for users, unit in ((self.seen, 1), (self.acted, _ACTED)):
-                for token in [token for token in users if token >= self.below]:
-                    self._book(users.pop(token), -unit)
+            for token in [token for token in self.people if token >= self.below]:
+                packed = self.people.pop(token)
+                self._book(packed & _SECONDS, -1)
+                acted = packed >> _SECOND_BITS & _SECONDS
+                if acted:
+                    self._book(acted - 1, -_ACTED)
 
     def windows(self, now_s: int) -> list[tuple[int, int]]:
         """Return (users, active users) of each window, from the shortest to the longest: estimates."""
-        self.expire(now_s)
+        self.expire(now_s - self.zero_s)
         total, n_users, out = 0, 0, []
         for zone in self.zones:
             total += sum(zone.values())
             n_users = _n_users(total)
             out.append((self._scaled(n_users), self._scaled((total - n_users) // _ACTED)))
-        if len(self.seen) > 2 * n_users + 32:
+        if len(self.people) > 2 * n_users + 32:
             self._forget()
         return out
 
@@ -184,11 +238,11 @@ class DistinctUsers(msgspec.Struct, gc=False):
     @property
     def is_known(self) -> bool:
         """Somebody was told apart in this session or the last hour."""
-        return bool(self.seen) or self.session is not None
+        return bool(self.people) or self.session is not None
 
     def begin_session(self, begins_s: int) -> None:
         """A session counts its own users, those seen from `begins_s` on; rolling windows go on."""
-        self.begins_s = begins_s
+        self.begins_s = begins_s if self.zero_s < 0 else max(0, begins_s - self.zero_s)
         self.n_session = self.n_session_active = 0
         self.session = self.session_active = None
         if self.below < TOKEN_SPACE:

@@ -27,6 +27,7 @@ class Generations(msgspec.Struct, gc=False):
 
     keep_ms: int
     turned_ms: int = 0
+    n_turns: int = 0
     recent: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
     former: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
 
@@ -34,6 +35,7 @@ class Generations(msgspec.Struct, gc=False):
         """Let go of what was seen longer ago than `keep_ms` before the last turn."""
         self.former = self.recent if now_ms - self.turned_ms < 2 * self.keep_ms else {}
         self.recent, self.turned_ms = {}, now_ms
+        self.n_turns += 1
 
     def note(self, key: int, user: int, now_ms: int) -> tuple[int, int]:
         """Count one more sight; return (users seen with the key, sights of this user), at most `MAX_USERS_PER_KEY`."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.counters import NAMES, Counts, pack, unpack
 from pipeline.detect import WATCHED, Judgement, RobustDeviation, Sample, Watched
 from pipeline.detect.robust import MAD_TO_SIGMA
 from schemas.settings import DetectSettings, Policy
@@ -143,10 +144,34 @@ def test_trouble_that_was_noticed_does_not_become_normality() -> None:
     assert 0.6 in ignored.past
 
 
+def counts(**named: int) -> Counts:
+    return unpack(pack(named))
+
+
 @pytest.mark.parametrize("watched", WATCHED, ids=lambda watched: watched.metric)
-def test_an_empty_tally_is_no_sample(watched: Watched) -> None:
-    assert watched.sample({}, Policy()) is None
+def test_nothing_counted_is_no_sample(watched: Watched) -> None:
+    assert watched.sample(counts(), Policy()) is None
     assert watched.noise(0.0, 1) == 0.0
+
+
+SAMPLES: dict[str, tuple[dict[str, int], Sample]] = {
+    # (20 + 0.02 x 50) / (100 + 50)
+    "ivt_ratio": ({"n_judged": 100, "n_suspect": 20}, Sample(0.14, 100)),
+    "negative_ratio": ({"n_scored": 40, "n_negative": 10}, Sample(0.25, 40)),
+    "order_ratio": ({"n_product_clicks": 50, "n_orders_created": 5}, Sample(0.1, 50)),
+    "ctr": ({"impressions": 4_000, "clicks": 100}, Sample(0.025, 4_000)),
+    "cpc_minor": ({"clicks": 100, "spend_minor": 9_000}, Sample(90.0, 100)),
+}
+
+
+@pytest.mark.parametrize("watched", WATCHED, ids=lambda watched: watched.metric)
+def test_a_sample_is_the_metric_of_its_counters_and_no_others(watched: Watched) -> None:
+    named, expected = SAMPLES[watched.metric]
+    assert watched.sample(counts(**named), Policy()) == expected
+    others = {name: 7 for name in NAMES if name not in named}
+    assert watched.sample(counts(**named, **others), Policy()) == expected
+    # The quick look and the sample count the same events.
+    assert counts(**named)[watched.whole] == expected.n
 
 
 def test_a_trouble_that_lasts_does_not_become_normal() -> None:
