@@ -52,7 +52,7 @@ def test_terms_in_every_company(text: str) -> None:
 
 def test_a_seeded_mass_of_texts() -> None:
     rng = random.Random(20)
-    texts = set()
+    texts: set[str] = set()
     while len(texts) < N_TEXTS:
         pieces = rng.choices((LEXICON, TERMS, JOINTS, [chr(rng.randrange(0x4E00, 0x9FFF))]), (6, 3, 5, 1), k=12)
         texts.add("".join(rng.choice(piece) for piece in pieces[: rng.randrange(1, 13)]))
