@@ -292,12 +292,12 @@ def _has_plain_ids(event: Any, n_beyond_ascii: int) -> bool:
     kind = type(event)
     if n_beyond_ascii > 0:
         # Chinese is usual in two places: if they account for it all, everything else is ASCII.
-        region = event.region
-        if region is not None and region.isprintable():
-            n_beyond_ascii -= len(region.encode()) - len(region)
         if kind is _COMMENT:
-            n_beyond_ascii -= len(event.text.encode()) - len(event.text)  # the text itself may hold anything
-        if n_beyond_ascii == 0:
+            text: str = event.text  # may hold anything
+            n_beyond_ascii -= len(text.encode()) - len(text)
+        if n_beyond_ascii and (region := event.region) is not None and region.isprintable():
+            n_beyond_ascii -= len(region.encode()) - len(region)
+        if not n_beyond_ascii:
             return True
     if kind is _ROOM and event.settings is not None:
         return False  # ids in there too, seldom enough not to look

@@ -166,6 +166,16 @@ def test_currencies_are_what_the_pattern_says(kind: str, currency: str) -> None:
     compare_all_spellings({**EXAMPLES[kind], **change})
 
 
+@pytest.mark.parametrize("filler", ["x", "好", "[", "{"])
+def test_the_largest_event_is_one_and_a_byte_more_is_not(filler: str) -> None:
+    room = MAX_EVENT_BYTES - len(text({**EXAMPLES["view"], "surplus": ""}))
+    n, rest = divmod(room, len(filler.encode()))
+    event = {**EXAMPLES["view"], "surplus": filler * n + "x" * rest}
+    assert len(text(event)) == MAX_EVENT_BYTES
+    assert compare(text(event))
+    assert not compare(text({**event, "surplus": event["surplus"] + "x"}))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_may_run_ahead_of_its_record_by_so_much_and_no_more(kind: str) -> None:
     raw = text(EXAMPLES[kind])
