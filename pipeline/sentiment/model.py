@@ -14,8 +14,8 @@ _FILE_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind) if 
 
 LEXICON_FILE: Final = "lexicon.tsv"
 MAX_WEIGHT: Final = 9
-MAX_RECENT: Final = 2_048
-"""Readings in each of the two generations that are remembered: a megabyte at the most."""
+MAX_RECENT: Final = 4_096
+"""Readings in each of the two generations that are remembered: four megabytes at the most."""
 MAX_RECENT_CHARACTERS: Final = 40
 """Longer texts are not remembered: they seldom come twice."""
 
