@@ -1,7 +1,18 @@
 """What viewers' comments say: for or against, how surely, and about what."""
 
-from pipeline.sentiment.model import Entry, Sentiment, SentimentModel, default_model
+from pipeline.sentiment.model import Entry, Reading, SentimentModel, default_model
 from pipeline.sentiment.normalise import normalise
-from pipeline.sentiment.topics import TOPICS, topics
+from pipeline.sentiment.topics import TOPICS, topics, topics_normalised
+from pipeline.sentiment.weigh import Sentiment
 
-__all__ = ["TOPICS", "Entry", "Sentiment", "SentimentModel", "default_model", "normalise", "topics"]
+__all__ = [
+    "TOPICS",
+    "Entry",
+    "Reading",
+    "Sentiment",
+    "SentimentModel",
+    "default_model",
+    "normalise",
+    "topics",
+    "topics_normalised",
+]

@@ -3,23 +3,22 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple, get_args
 
 from pipeline.sentiment.normalise import normalise
 from pipeline.sentiment.terms import TermIndex, read_table
-
-Kind = Literal["word", "more", "not", "but", "ask", "query", "chat", "spam", "face", "stop"]
+from pipeline.sentiment.topics import topics_normalised
+from pipeline.sentiment.weigh import Kind, Sentiment, term_of, weigh
 
 _FILE_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind) if kind != "stop"}
 
 LEXICON_FILE: Final = "lexicon.tsv"
 MAX_WEIGHT: Final = 9
+MAX_RECENT: Final = 4_096
+"""Readings in each of the two generations that are remembered: four megabytes at the most."""
+MAX_RECENT_CHARACTERS: Final = 40
+"""Longer texts are not remembered: they seldom come twice."""
 
-_UNIT: Final = 100  # one step of weight, so that halves and fifths of it stay whole
-_PRIOR: Final = 3 * _UNIT  # evidence that one comment must outweigh before it counts as an opinion
-_CJK_SCOPE: Final = 4  # characters between a Chinese negator and the word it turns round
-_LATIN_SCOPE: Final = 4  # spaces between an English negator and the word it turns round
-_REPEATABLE: Final = frozenset({"word", "face"})
 _STOPS: Final = ",.!;:~。、\n"
 # A space ends a clause in Chinese only, where it becomes a line break, which no normalised text has.
 _CJK_SPACE: Final = re.compile(r" (?<=[^\x00-\x7f] )(?=[^\x00-\x7f])")
@@ -29,23 +28,30 @@ _CJK_SPACE: Final = re.compile(r" (?<=[^\x00-\x7f] )(?=[^\x00-\x7f])")
 _A_NOT_A: Final = re.compile(r"(?<!不)(?!动不动)(\w\w?)不\1")
 
 
-class Sentiment(NamedTuple):
-    """One comment's leaning.
-
-    ``score_milli`` is -1000 (against) to 1000 (for); its sign is the best guess even where the model abstains, and 0
-    means that nothing pointed either way. ``confidence_milli`` is 0 to 1000; below 500 the model abstains: no opinion,
-    a question, small talk, spam, or evidence that cancels out.
-    """
-
-    score_milli: int
-    confidence_milli: int
-
-
 class Entry(NamedTuple):
     """What a term does; ``weight`` is -9 to 9, where 1 is a hint that never makes an opinion by itself."""
 
     kind: Kind
     weight: int
+
+
+class Reading:
+    """Everything that is known of one comment's text: its spelling, its leaning, what it is about."""
+
+    __slots__ = ("_topics", "confidence_milli", "norm", "score_milli")
+
+    def __init__(self, norm: str, score_milli: int, confidence_milli: int) -> None:
+        self.norm = norm
+        self.score_milli = score_milli
+        self.confidence_milli = confidence_milli
+        self._topics: tuple[str, ...] | None = None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What the comment is about; worked out when first asked for, because few comments are asked."""
+        if self._topics is None:
+            self._topics = topics_normalised(self.norm)
+        return self._topics
 
 
 class SentimentModel:
@@ -63,8 +69,28 @@ class SentimentModel:
     """
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        weighed = {term: Entry(kind, weight * _UNIT) for term, (kind, weight) in entries.items()}
-        self._index = TermIndex(weighed | {stop: Entry("stop", 0) for stop in _STOPS})
+        terms = {term: term_of(kind, weight) for term, (kind, weight) in entries.items()}
+        self._index = TermIndex(terms | {stop: term_of("stop", 0) for stop in _STOPS})
+        self._young: dict[str, Reading] = {}
+        self._old: dict[str, Reading] = {}
+
+    def read(self, text: str) -> Reading:
+        """Return spelling, leaning and topics of one comment, from memory where the same text came lately.
+
+        Live chat says the same few things over and over. What is remembered changes no answer, belongs to no
+        snapshot, and is bounded: `MAX_RECENT` texts twice, of `MAX_RECENT_CHARACTERS` characters at most.
+        """
+        reading = self._young.get(text)
+        if reading is None:
+            reading = self._old.get(text)
+            if reading is None:
+                norm = normalise(text)
+                reading = Reading(norm, *self._weighed(norm))
+            if len(text) <= MAX_RECENT_CHARACTERS:
+                if len(self._young) >= MAX_RECENT:
+                    self._young, self._old = {}, self._young
+                self._young[text] = reading
+        return reading
 
     def score(self, text: str) -> Sentiment:
         """Return the leaning of one comment; blank text is (0, 0), and no string is refused.
@@ -74,154 +100,20 @@ class SentimentModel:
         >>> default_model().score("这个多少钱？").confidence_milli
         0
         """
-        norm = normalise(text)
+        return Sentiment(*self._weighed(normalise(text)))
+
+    def score_normalised(self, norm: str) -> Sentiment:
+        """Return the leaning of a text that `normalise` returned; of any other, an answer that means nothing."""
+        return Sentiment(*self._weighed(norm))
+
+    def _weighed(self, norm: str) -> tuple[int, int]:
         if not norm.isascii():
-            norm = _CJK_SPACE.sub("\n", norm)
+            if " " in norm:
+                norm = _CJK_SPACE.sub("\n", norm)
             if "不" in norm:
                 norm = _A_NOT_A.sub("好不好", norm)
-        weighing = _Weighing(norm)
-        last: Entry | None = None
-        for entry, start, end in self._index.find(norm):
-            if entry is last and entry.kind in _REPEATABLE:
-                continue  # 算了算了 says no more than 算了
-            last = entry
-            weighing.take(entry.kind, entry.weight, start, end)
-        return weighing.result()
-
-
-class _Weighing:
-    """The evidence of one comment while its terms are read from left to right."""
-
-    __slots__ = (
-        "ask",
-        "clause_against",
-        "clause_for",
-        "clause_start",
-        "hint",
-        "more_end",
-        "more_start",
-        "more_value",
-        "not_end",
-        "not_value",
-        "spam",
-        "text",
-        "total_against",
-        "total_for",
-    )
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.total_for = self.total_against = 0  # closed clauses
-        self.clause_for = self.clause_against = 0  # the open one
-        self.clause_start = 0
-        self.hint = 0  # moves the best guess, never the confidence
-        self.ask = 0  # 1: a question if the clause ends in "?", 2: a question
-        self.not_end = self.more_end = -1  # where a waiting negator or intensifier ended
-        self.more_start = self.more_value = self.not_value = 0
-        self.spam = False
-
-    def take(self, kind: Kind, value: int, start: int, end: int) -> None:
-        """Weigh the next term, which stands at ``start:end``."""
-        if kind == "word":
-            if self.more_end >= 0:
-                if start - self.more_end <= 1:
-                    value = value * 3 // 2
-                    self.more_end = -1
-                else:
-                    self._settle_more()
-            self._word(value, start)
-            return
-        self._settle_more()
-        if kind == "face":
-            self._add(value)
-        elif kind == "stop":
-            self._end_clause(end)
-        elif kind == "more":
-            self.more_start, self.more_end, self.more_value = start, end, value
-        elif kind == "not":
-            if self._negated(start):
-                self.not_end = -1  # 不是没: two negators cancel
-            else:
-                self._settle_not()
-                self.not_end, self.not_value = end, value
-        elif kind == "ask":
-            self._ask(value, start)
-        elif kind == "query":
-            if self.ask or self.clause_for >= self.clause_against:
-                self.ask = 2  # 为什么卡? keeps its complaint, 好用? is only asked
-            self._end_clause(end)
-        elif kind == "but":
-            self._end_clause(end)
-            self.total_for //= 2
-            self.total_against //= 2
-        elif kind == "spam":
-            self.spam = True
-
-    def result(self) -> Sentiment:
-        """Close the last clause and return what the comment comes to."""
-        self._settle_more()
-        self._end_clause(len(self.text))
-        evidence = self.total_for - self.total_against
-        lean = evidence + self.hint
-        size = 1000 * abs(lean) // (abs(lean) + _PRIOR)
-        if self.spam or evidence * lean <= 0:
-            confidence = 0
-        else:
-            confidence = 1000 * abs(evidence) // (self.total_for + self.total_against + _PRIOR)
-        return Sentiment(size if lean > 0 else -size, confidence)
-
-    def _word(self, value: int, start: int) -> None:
-        is_hint = -_UNIT <= value <= _UNIT
-        if self._negated(start):
-            # Not good is nearly bad; not bad is only a little good.
-            value = -value * 4 // 5 if value > 0 else -value // 2
-            self.not_end = -1
-        if is_hint:
-            self.hint += value
-        else:
-            self._add(value)
-
-    def _add(self, value: int) -> None:
-        if value > 0:
-            self.clause_for += value
-        else:
-            self.clause_against -= value
-
-    def _ask(self, value: int, start: int) -> None:
-        self.hint += value
-        # "is it" asks at the head of a clause; inside one ("the worst thing is it broke") only with a question mark.
-        inside = self.text[start].isascii() and self.text[self.clause_start : start].strip() != ""
-        self.ask = max(self.ask, 1 if inside else 2)
-
-    def _negated(self, start: int) -> bool:
-        end = self.not_end
-        if end < 0:
-            return False
-        if self.text[end - 1].isascii():
-            return self.text.count(" ", end, start) <= _LATIN_SCOPE
-        return start - end <= _CJK_SCOPE
-
-    def _settle_more(self) -> None:
-        """Count an intensifier that no word followed as a word of its own (好 alone, 太…了)."""
-        if self.more_end >= 0:
-            self.more_end = -1
-            self._word(self.more_value, self.more_start)
-
-    def _settle_not(self) -> None:
-        """Count a negator that turned nothing round as a hint of complaint."""
-        if self.not_end >= 0:
-            self.hint += self.not_value
-            self.not_end = -1
-
-    def _end_clause(self, end: int) -> None:
-        self._settle_not()
-        if self.ask == 2:
-            self.hint += (self.clause_for - self.clause_against) // 2
-        else:
-            self.total_for += self.clause_for
-            self.total_against += self.clause_against
-        self.clause_for = self.clause_against = self.ask = 0
-        self.clause_start = end
+        found = self._index.find(norm)
+        return weigh(norm, found) if found else (0, 0)
 
 
 def read_lexicon() -> dict[str, Entry]:

@@ -20,7 +20,15 @@ def topics(text: str) -> tuple[str, ...]:
     >>> topics("晚上好")
     ()
     """
-    named = {topic for topic, _, _ in _index().find(normalise(text))}
+    return topics_normalised(normalise(text))
+
+
+def topics_normalised(norm: str) -> tuple[str, ...]:
+    """Return the topics of a text that `normalise` returned."""
+    found = _index().find(norm)
+    if not found:
+        return ()
+    named = {topic for topic, _, _ in found}
     return tuple(topic for topic in TOPICS if topic in named)
 
 

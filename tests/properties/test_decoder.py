@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from schemas.base import MAX_EVENT_BYTES, MAX_NESTING
-from schemas.decode import STRUCTS, Reject, decode
+from schemas.base import MAX_AHEAD_MS, MAX_EVENT_BYTES, MAX_NESTING
+from schemas.decode import STRUCTS, Reject, decode, decode_one, is_array
 from schemas.events import EVENT_MODELS, Event
 from tests.strategies import EXAMPLES, KINDS, MAX_INTEGER, MAX_MONEY, START_MS, events, json_values
 
@@ -73,6 +73,7 @@ def judged(raw: bytes, *, once: bool = True) -> Event | None:
 def compare(raw: bytes) -> bool:
     """Assert that both decoders agree on a value; tell whether it is an event."""
     (fast,) = decode(raw)
+    assert decode_one(raw) == fast
     try:
         slow = judged(raw)
     except _TwiceError:
@@ -91,6 +92,22 @@ def compare(raw: bytes) -> bool:
 
 def text(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
+
+
+def compare_all_spellings(value: Any) -> None:
+    """Assert that both agree on a value however a producer's library writes it, and that it makes no difference."""
+    escaped = json.dumps(value).encode()
+    verdicts = {
+        compare(spelt)
+        for spelt in (
+            text(value),
+            escaped,
+            json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(),
+            json.dumps(value, ensure_ascii=False, indent=1).encode(),
+            b" \r\n" + escaped.replace(b'"type"', b'"\\u0074ype"'),
+        )
+    }
+    assert len(verdicts) == 1
 
 
 @given(events())
@@ -127,6 +144,53 @@ def test_every_field_with_every_hostile_value(kind: str) -> None:
 @settings(max_examples=300)
 def test_events_with_several_things_wrong(kind: str, changes: dict[str, Any]) -> None:
     compare(text({**EXAMPLES[kind], **changes}))
+
+
+IDS = ("room_id", "region", "user_id", "source", "product_id", "text", "detail", "actor", "session_id", "surplus")
+WORDS = st.text(st.sampled_from('aé浙江!😀\\"[]{}\x7f\u200b\u2028\xad\ue000\U000e0001\n\0 '), max_size=4)
+
+
+@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(IDS), WORDS | st.none(), max_size=5), st.booleans())
+@settings(max_examples=600)
+def test_ids_in_any_script_however_they_are_written(kind: str, changes: dict[str, Any], is_short: bool) -> None:
+    example = EXAMPLES[kind]
+    if is_short:  # what is required alone, so that Chinese stands in few places or in one
+        model = MODELS[kind].model_fields
+        example = {name: value for name, value in example.items() if name == "type" or model[name].is_required()}
+    compare_all_spellings({**example, **changes})
+
+
+@given(st.sampled_from(("order", "gift", "spend", "room")), st.text("ABCXYZabcÀＡ\n ", max_size=4))
+def test_currencies_are_what_the_pattern_says(kind: str, currency: str) -> None:
+    change = {"settings": {"currency": currency}} if kind == "room" else {"currency": currency}
+    compare_all_spellings({**EXAMPLES[kind], **change})
+
+
+@pytest.mark.parametrize("filler", ["x", "好", "[", "{"])
+def test_the_largest_event_is_one_and_a_byte_more_is_not(filler: str) -> None:
+    room = MAX_EVENT_BYTES - len(text({**EXAMPLES["view"], "surplus": ""}))
+    n, rest = divmod(room, len(filler.encode()))
+    event = {**EXAMPLES["view"], "surplus": filler * n + "x" * rest}
+    assert len(text(event)) == MAX_EVENT_BYTES
+    assert compare(text(event))
+    assert not compare(text({**event, "surplus": event["surplus"] + "x"}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_may_run_ahead_of_its_record_by_so_much_and_no_more(kind: str) -> None:
+    raw = text(EXAMPLES[kind])
+    assert type(decode_one(raw, START_MS - MAX_AHEAD_MS)) is STRUCTS[kind]
+    late = decode_one(raw, START_MS - MAX_AHEAD_MS - 1)
+    assert (late.reason, late.payload, late.place) == ("ts_ahead", raw, None)
+    assert decode(raw, timestamp_ms=START_MS - MAX_AHEAD_MS - 1) == [late]
+
+
+@given(
+    json_values() | st.lists(json_values(), max_size=3), st.sampled_from((b"", b" ", b"\r\n\t", b"\xef\xbb\xbf", b"\0"))
+)
+def test_nothing_but_an_array_is_left_to_the_decoder_of_arrays(value: Any, before: bytes) -> None:
+    raw = before + text(value)
+    assert (decode_one(raw) is None) == is_array(raw)
 
 
 @given(st.sampled_from(KINDS), st.sampled_from(KINDS))

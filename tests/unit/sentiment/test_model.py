@@ -2,6 +2,7 @@
 
 import sys
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,22 +127,29 @@ def test_any_text_gets_bounded_integers_and_the_same_ones_again(text: str) -> No
     assert default_model().score(text) == (score_milli, confidence_milli)
 
 
-def _n_calls(text: str) -> int:
-    """Return how many Python and C functions scoring a text takes: its cost, on any machine."""
+def _n_steps(text: str) -> int:
+    """Return how many lines of Python and calls of C functions scoring a text takes: its cost, on any machine."""
     score = default_model().score
-    n_calls = 0
+    n_steps = 0
 
-    def count(_frame: FrameType, event: str, _arg: object) -> None:
-        nonlocal n_calls
-        n_calls += event in {"call", "c_call"}
+    def count_calls(_frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal n_steps
+        n_steps += event == "c_call"
 
-    before = sys.getprofile()
-    sys.setprofile(count)
+    def count_lines(_frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal n_steps
+        n_steps += event == "line"
+        return count_lines
+
+    before, traced_before = sys.getprofile(), sys.gettrace()
+    sys.setprofile(count_calls)
+    sys.settrace(count_lines)
     try:
         score(text)
     finally:
+        sys.settrace(traced_before)
         sys.setprofile(before)
-    return n_calls
+    return n_steps
 
 
 @pytest.mark.parametrize(
@@ -149,5 +157,5 @@ def _n_calls(text: str) -> int:
 )
 def test_work_grows_no_faster_than_the_text(unit: str) -> None:
     short, long = (unit * (size // len(unit)) for size in (1_000, 2_000))
-    assert _n_calls(long) <= 2 * _n_calls(short) + 20
-    assert _n_calls(long) <= 20 * 2_000
+    assert _n_steps(long) <= 2 * _n_steps(short) + 40
+    assert _n_steps(long) <= 40 * 2_000
