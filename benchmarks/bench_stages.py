@@ -32,12 +32,11 @@ import orjson
 
 from benchmarks.workloads import DEFAULT_RATE, Workload
 from pipeline import Engine, Record
-from pipeline import apply as apply_module
 from pipeline import engine as engine_module
 from pipeline.admission import Admission
 from pipeline.commands import Commander
 from pipeline.emit import View
-from pipeline.identity import Identities
+from pipeline.identity import Identities, Tokens
 from pipeline.judge import Judge
 from pipeline.output import Output
 from pipeline.room import RoomState
@@ -50,11 +49,11 @@ WARM_UP_S: Final = 65
 """Seconds of the log before anything is timed: a full minute of base buckets, and some to expire."""
 
 STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
-    ("decode", engine_module, ("decode",)),
-    ("identity", Identities, ("token", "fingerprint")),
-    ("dedup", Admission, ("is_repeated", "remember")),
-    ("sentiment", SentimentModel, ("score",)),
-    ("sentiment", apply_module, ("normalise", "topics")),
+    ("decode", engine_module, ("decode_one",)),
+    ("identity", Identities, ("event", "fingerprint")),
+    ("identity", Tokens, ("__getitem__",)),
+    ("dedup", Admission, ("is_known", "remember")),
+    ("sentiment", SentimentModel, ("read",)),
     ("apply", engine_module, ("apply",)),
     ("evaluation: fold", RoomState, ("fold",)),
     ("evaluation: judge", Judge, ("__init__", "run")),

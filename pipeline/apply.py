@@ -15,7 +15,6 @@ from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
 from pipeline.quality import DEVICE_MEMORY_MS, Verdict
 from pipeline.room import Pending, RoomState
-from pipeline.sentiment import normalise, topics
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
 from pipeline.users import TAG_BITS
@@ -147,20 +146,20 @@ def _on_interaction(room: RoomState, event: Any, now_ms: int, ctx: Context) -> N
 
 def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     user, shared = _see(room, event, now_ms, ctx, active=True)
-    quality, text = ctx.quality, normalise(event.text)
+    quality, reading = ctx.quality, ctx.sentiment.read(event.text)
+    text = reading.norm
     token = ctx.identities.texts[text] if len(text) >= quality.min_repeat_characters else None
     counted = _COMMENT
     verdict = room.evidence.comment(token, user, is_shared_device=shared, now_ms=now_ms, settings=quality)
     if verdict.rate or verdict.identity or verdict.content:
         counted += _judged(room, event, ctx, verdict, user, now_ms=now_ms)
-    if not (verdict.content or verdict.rate):  # repeated texts move nobody's mood
-        opinion = ctx.sentiment.score(event.text)
-        if opinion.confidence_milli >= OPINION_MILLI:
-            counted += _SCORED + opinion.score_milli * _SENTIMENT
-            if opinion.score_milli <= ctx.policy.sentiment.negative_below_milli:
-                counted += _NEGATIVE
-                for topic in topics(event.text) or ("other",):
-                    counted += UNIT[f"topic:{topic}"]
+    # Repeated texts move nobody's mood.
+    if reading.confidence_milli >= OPINION_MILLI and not (verdict.content or verdict.rate):
+        counted += _SCORED + reading.score_milli * _SENTIMENT
+        if reading.score_milli <= ctx.policy.sentiment.negative_below_milli:
+            counted += _NEGATIVE
+            for topic in reading.topics or ("other",):
+                counted += UNIT[f"topic:{topic}"]
     _count(room, event, ctx, counted)
 
 

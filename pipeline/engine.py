@@ -35,7 +35,7 @@ from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
 from schemas.commands import BidCommand, Reason
 from schemas.deadletters import DeadLetter
-from schemas.decode import Reject, decode, is_array, raw_elements
+from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
 ENGINE_VERSION: Final = 2
@@ -53,6 +53,11 @@ class Counters(NamedTuple):
     n_duplicates: int
     n_late: int
     rejects: dict[str, int]
+
+
+def _key(record: Record) -> str | None:
+    raw = record[3] if len(record) > 3 else None
+    return None if raw is None else raw.decode("utf-8", "replace")
 
 
 class Engine:
@@ -85,6 +90,8 @@ class Engine:
         self._dirty: dict[str, None] = {}
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
+        self._touched = -1
+        """Offset of the last record that changed a room."""
 
     # -- what others look at ----------------------------------------------------------------------------------
 
@@ -129,17 +136,31 @@ class Engine:
     def process(self, records: Iterable[Record]) -> list[Output]:
         """Apply records in the order of their offsets; return what to send, in order."""
         out: list[Output] = []
+        star = self._ctx.star
         for record in records:
-            self._record(record, out)
+            offset, timestamp_ms, value = record[0], record[1], record[2]
+            event = None if timestamp_ms is None else decode_one(value, timestamp_ms)
+            if timestamp_ms is None or event is None or type(event) is Reject:
+                self._unusual(record, out)
+                continue
+            if timestamp_ms >= self._next_tick_ms:
+                self._advance(timestamp_ms, out)
+            elif timestamp_ms > star.clock_ms:
+                star.clock_ms = timestamp_ms
+            if offset > star.offset:
+                star.n_records += 1
+            rejected = self._event(event, offset, value, out)
+            if rejected is not None:
+                self._reject(rejected, offset, record, event.room_id, out)
+            star.offset = max(star.offset, offset)
         return out
 
-    def _record(self, record: Record, out: list[Output]) -> None:
+    def _unusual(self, record: Record, out: list[Output]) -> None:
+        """Apply a record that is an array, a reject, blank, or without a stamp."""
         offset, timestamp_ms, value = record[0], record[1], record[2]
-        raw_key = record[3] if len(record) > 3 else None
         star = self._ctx.star
         if value and not value.isspace():
-            key = None if raw_key is None else raw_key.decode("utf-8", "replace")
-            elements = decode(value, timestamp_ms=timestamp_ms, key=key)
+            elements = decode(value, timestamp_ms=timestamp_ms, key=_key(record))
             if timestamp_ms is None:
                 star.is_stamped = False
                 timestamp_ms = self._admission.stamp(elements, value)
@@ -147,78 +168,90 @@ class Engine:
                 self._advance(timestamp_ms, out)
             if offset > star.offset:
                 star.n_records += 1
-            fresh: RoomState | None = None
+            in_array, goes_on = is_array(value), False
             for place, event in enumerate(elements):
                 if type(event) is Reject:
-                    self._reject(event, offset, key, None, out)
+                    self._reject(event, offset, record, None, out)
                     continue
-                n_before = len(out)
-                try:
-                    fresh, rejected = self._element(event, offset, value, fresh, out)
-                except MemoryError:
-                    raise  # of this machine at this moment, not of the record
-                except Exception as error:
-                    del out[n_before:]
-                    fresh, rejected = self._park(event.room_id, offset, error, value, out)
+                rejected = self._event(event, offset, value, out, goes_on=goes_on)
+                # Elements of one record are of one room: what the first one finds new is new for all.
+                goes_on = goes_on or self._touched == offset
                 if rejected is not None:
-                    if is_array(value):
+                    if in_array:
                         rejected = rejected._replace(place=place, payload=raw_elements(value)[place])
-                    self._reject(rejected, offset, key, fresh, out)
+                    self._reject(rejected, offset, record, event.room_id, out)
         star.offset = max(star.offset, offset)
 
-    def _element(
-        self, event: Any, offset: int, value: bytes, fresh: RoomState | None, out: list[Output]
-    ) -> tuple[RoomState | None, Reject | None]:
-        """Apply one decoded event; return the room it changed, and why it was refused where it was.
+    def _event(
+        self, event: Any, offset: int, value: bytes, out: list[Output], *, goes_on: bool = False
+    ) -> Reject | None:
+        """Apply one decoded event, or park its room; return why it was refused where it was.
 
-        `fresh` is the room that an element before it in the same record changed.
+        `goes_on` says that an element before it in the same record changed the room.
         """
-        star, kind = self._ctx.star, KINDS[type(event)]
+        kind = KINDS[type(event)]
         room = self._rooms.get(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
                 # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
-                return None, self._roomless(kind, event, offset, value, out)
-        elif offset <= room.offset and room is not fresh:
-            return None, None  # the snapshot this room came back from already knows it
+                return self._roomless(kind, event, offset, value, out)
+        elif offset <= room.offset and not goes_on:
+            return None  # the snapshot this room came back from already knows it
+        n_before = len(out)
+        try:
+            return self._accepted(room, kind, event, offset, value, out=out)
+        except MemoryError:
+            raise  # of this machine at this moment, not of the record
+        except Exception as error:
+            del out[n_before:]
+            return self._park(event.room_id, offset, error, value, out)
+
+    def _accepted(
+        self, room: RoomState | None, kind: Kind, event: Any, offset: int, value: bytes, *, out: list[Output]
+    ) -> Reject | None:
+        """Apply an event that its room does not know yet, unless something forbids it."""
+        ctx, admission = self._ctx, self._admission
         if room is None or not kind.is_plain:
-            refusal = self._admission.refusal(event, value)
+            refusal = admission.refusal(event, value)
             if refusal is not None:
-                return room, refusal
-        if room is not None and room.parked is not None:
-            if kind.name == "control" and parking.ends(room, event):
-                return self._begin_anew(room, event, offset, out), None
-            return room, parking.refusal(room, event, value)
-        fingerprint = self._ctx.identities.event(event.event_id)
+                return refusal
         if room is None:
             room = self._new_room(event.room_id)
-        room.offset = offset
+        elif room.parked is not None:
+            if kind.name == "control" and parking.ends(room, event):
+                self._begin_anew(room, event, offset, out)
+                return None
+            return parking.refusal(room, event, value)
+        room.offset = self._touched = offset
         self._dirty[room.room_id] = None
-        if self._admission.is_known(room, kind, event, fingerprint):
+        fingerprint = ctx.identities.event(event.event_id)
+        if fingerprint in room.seen.recent or (
+            not kind.is_plain and admission.is_known(room, kind, event, fingerprint)
+        ):
             room.n_duplicates += 1
-            return room, None
-        ts = event.ts
+            return None
+        star, ts = ctx.star, event.ts
         room.n_events += 1
         if ts > room.largest_ts:
             room.largest_ts = ts
             star.largest_ts = max(star.largest_ts, ts)
         if ts < star.evaluated_ms:
             room.n_late += 1
-        self._admission.remember(room, kind, event, fingerprint)
+        admission.remember(room, kind, event, fingerprint)
         handler = kind.handler
         if handler is not None:
-            if kind.name == "room" and event.action == "start" and start_meaning(room, event, self._ctx) == "new":
+            if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
                 self._tell_the_end(room, out)
-            apply(room, kind, handler, event, self._ctx)
+            apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
             self._room_control(room, event, out)
         else:
             self._audit(room, "ack", "controller", event, out)
             answer(room, event)
         n_news = room.n_news = room.n_news + 1
-        if kind.is_urgent or n_news in (1, self._ctx.visit_after_events):
+        if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
-        return room, None
+        return None
 
     def _roomless(self, kind: Kind, event: Any, offset: int, value: bytes, out: list[Output]) -> Reject | None:
         star = self._ctx.star
@@ -236,12 +269,11 @@ class Engine:
         self._star_event(kind.name, event, out)
         return None
 
-    def _reject(
-        self, rejected: Reject, offset: int, key: str | None, room: RoomState | None, out: list[Output]
-    ) -> None:
+    def _reject(self, rejected: Reject, offset: int, record: Record, room_id: str | None, out: list[Output]) -> None:
         """Count a reject where it is known, the room or the partition, and tell it, once."""
+        room = None if room_id is None else self._rooms.get(room_id)
         if room is not None:
-            room.offset = offset
+            room.offset = self._touched = offset
             self._dirty[room.room_id] = None
             room.rejects[rejected.reason] = room.rejects.get(rejected.reason, 0) + 1
         elif offset > self._ctx.star.offset:
@@ -259,11 +291,9 @@ class Engine:
             ts=self.clock_ms,
             payload_b64=base64.b64encode(rejected.payload).decode(),
         )
-        out.append(Output(topics.ROOM_EVENTS_DLQ, key or "", letter))
+        out.append(Output(topics.ROOM_EVENTS_DLQ, _key(record) or "", letter))
 
-    def _park(
-        self, room_id: str, offset: int, error: Exception, value: bytes, out: list[Output]
-    ) -> tuple[RoomState, Reject]:
+    def _park(self, room_id: str, offset: int, error: Exception, value: bytes, out: list[Output]) -> Reject:
         """Take a room out of service, since its state is no longer whole: an S1, and its records are dead letters."""
         former = self._rooms.get(room_id)
         room = self._rooms[room_id] = parking.parked(
@@ -271,9 +301,9 @@ class Engine:
         )
         self._dirty[room_id] = None
         out.append(Output(topics.ROOM_ANOMALIES, room_id, parking.told(room, "open", self._ctx)))
-        return room, Reject("engine_error", parking.words(room), None, value)
+        return Reject("engine_error", parking.words(room), None, value)
 
-    def _begin_anew(self, room: RoomState, event: Any, offset: int, out: list[Output]) -> RoomState:
+    def _begin_anew(self, room: RoomState, event: Any, offset: int, out: list[Output]) -> None:
         """Put an empty room in a parked one's place, as an operator asked for."""
         self._audit(room, "control", event.actor, event, out)
         out.append(Output(topics.ROOM_ANOMALIES, room.room_id, parking.told(room, "resolved", self._ctx)))
@@ -281,7 +311,7 @@ class Engine:
         fresh.offset, fresh.n_events = offset, fresh.n_events + 1
         fresh.control_ids[event.control_id] = self._ctx.star.clock_ms
         self._dirty[room.room_id] = None
-        return fresh
+        self._touched = offset
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -447,6 +477,7 @@ class Engine:
             star.control_ids[event.control_id] = star.clock_ms
             if not (self._keeps_policy and event.action == "update_settings"):
                 control.apply_to_all(event, control.read(event), self._ctx)
+                self._next_tick_ms = -1  # a policy may have brought another tick
         # An answer for a room nobody has seen changes nothing, but somebody sent it.
         record = star.trail.append(
             "control" if kind == "control" else "ack",
@@ -539,6 +570,7 @@ class Engine:
         star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
         self._rooms.update(rooms)
         self._ctx.star = star
+        self._next_tick_ms = -1
         if star.policy:
             self._ctx.set_policy(Policy.model_validate_json(star.policy))
         for room in rooms.values():

@@ -240,6 +240,22 @@ def test_a_parked_room_is_parked_after_a_snapshot_too(
     assert engine.summary() == whole.summary()
 
 
+def test_a_control_that_breaks_a_room_leaves_its_trail_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not sent must not be the link between what is."""
+    made = Partition().enter(0).control(1, "set_mode", mode="shadow")
+    with monkeypatch.context() as patched:
+
+        def broken(*_: Any) -> None:
+            raise BrokenError
+
+        patched.setattr("pipeline.control.RoomControl.apply", broken)
+        made.control(2, "set_mode", mode="off")
+    made.control(3, "resolve_anomaly", anomaly_id=made.anomalies()[0]["anomaly_id"])
+    made.control(4, "set_mode", mode="shadow")
+    assert [entry["content"]["action"] for entry in made.trail()] == ["set_mode", "resolve_anomaly", "set_mode"]
+    assert chain_is_whole(shown(made.outputs), ROOM)
+
+
 # -- one room, step by step -------------------------------------------------------------------------------------
 
 
