@@ -174,12 +174,12 @@ class Engine:
                     self._reject(event, offset, record, None, out)
                     continue
                 rejected = self._event(event, offset, value, out, goes_on=goes_on)
-                # Elements of one record are of one room: what the first one finds new is new for all.
-                goes_on = goes_on or self._touched == offset
                 if rejected is not None:
                     if in_array:
                         rejected = rejected._replace(place=place, payload=raw_elements(value)[place])
                     self._reject(rejected, offset, record, event.room_id, out)
+                # Elements of one record are of one room: what the first one finds new is new for all.
+                goes_on = goes_on or self._touched == offset
         star.offset = max(star.offset, offset)
 
     def _event(
@@ -198,12 +198,15 @@ class Engine:
         elif offset <= room.offset and not goes_on:
             return None  # the snapshot this room came back from already knows it
         n_before = len(out)
+        mark = None if kind.is_plain or room is None else parking.Mark.of(room)
         try:
             return self._accepted(room, kind, event, offset, value, out=out)
         except MemoryError:
             raise  # of this machine at this moment, not of the record
         except Exception as error:
             del out[n_before:]
+            if mark is not None and room is not None:
+                mark.put_back(room)
             return self._park(event.room_id, offset, error, value, out)
 
     def _accepted(
@@ -230,13 +233,6 @@ class Engine:
         ):
             room.n_duplicates += 1
             return None
-        star, ts = ctx.star, event.ts
-        room.n_events += 1
-        if ts > room.largest_ts:
-            room.largest_ts = ts
-            star.largest_ts = max(star.largest_ts, ts)
-        if ts < star.evaluated_ms:
-            room.n_late += 1
         admission.remember(room, kind, event, fingerprint)
         handler = kind.handler
         if handler is not None:
@@ -248,6 +244,14 @@ class Engine:
         else:
             self._audit(room, "ack", "controller", event, out)
             answer(room, event)
+        # Counted when it is done: what broke on the way is a reject.
+        star, ts = ctx.star, event.ts
+        room.n_events += 1
+        if ts > room.largest_ts:
+            room.largest_ts = ts
+            star.largest_ts = max(star.largest_ts, ts)
+        if ts < star.evaluated_ms:
+            room.n_late += 1
         n_news = room.n_news = room.n_news + 1
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
@@ -325,13 +329,16 @@ class Engine:
             self._beat(stamp_ms)
             return
         for at_ms, room in self._agenda.pass_to(passed_ms):
-            n_before = len(out)
+            if self._rooms.get(room.room_id) is not room:
+                continue  # it was parked meanwhile: another stands in its place
+            n_before, mark = len(out), parking.Mark.of(room)
             try:
                 self._visit(room, at_ms, stamp_ms, out)
             except MemoryError:
                 raise
             except Exception as error:
                 del out[n_before:]
+                mark.put_back(room)
                 self._park(room.room_id, room.offset, error, b"", out)
         if stamp_ms <= star.clock_ms:
             return
@@ -579,7 +586,8 @@ class Engine:
 
     def _end_ms(self) -> int:
         tick_ms = self._ctx.tick_ms
-        largest = max(self._ctx.star.largest_ts, 0)
+        rooms = (room.largest_ts for room in self._rooms.values())
+        largest = max(self._ctx.star.largest_ts, 0, max(rooms, default=0))
         return largest - largest % tick_ms + tick_ms
 
     def flush(self) -> list[Output]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import Engine, Output
 from pipeline import Record as AnyRecord
-from schemas.settings import CurrencySettings, Settings
+from schemas.settings import CurrencySettings, EngineSettings, Policy, Settings
 from tests.scenario import RATES, scenario
 from tests.strategies import Record, logs
 
@@ -38,7 +39,28 @@ def run(engine: Engine, records: list[Any], chunk: int) -> list[Told]:
 
 
 def long_log(*, stamped: bool, seed: int = 4, n_records: int = 3_000) -> list[AnyRecord]:
-    return [(line.offset, line.timestamp if stamped else None, line.value) for line in scenario(seed, n_records)]
+    """Return a log in which everything happens, with controls for every room of the partition now and then."""
+    log: list[AnyRecord] = []
+    for line in scenario(seed, n_records):
+        stamp = line.timestamp if stamped else None
+        log.append((2 * line.offset, stamp, line.value))
+        if line.offset % 60 == 30:
+            log.append((2 * line.offset + 1, stamp, for_every_room(line.offset // 60, line.timestamp)))
+    return log
+
+
+def for_every_room(number: int, now_ms: int) -> bytes:
+    """Return one of the controls that belong to no room: the kill switch, a silence, another policy."""
+    engine = EngineSettings(emit_interval_ms=(1_000, 5_000, 2_000)[number % 3])
+    policy = Policy(engine=engine, currency=CurrencySettings(rates=RATES))
+    action, args = (
+        ("kill_switch", {"on": True}),
+        ("silence", {"until_ts": now_ms + 90_000}),
+        ("update_settings", {"policy": policy.model_dump(mode="json")}),
+        ("kill_switch", {"on": False}),
+    )[number % 4]
+    event = {"type": "control", "event_id": f"star-{number}", "control_id": f"star-{number}", "room_id": STAR}
+    return json.dumps({**event, "ts": now_ms, "actor": "operator", "action": action, "args": args}).encode()
 
 
 class Store:

@@ -321,7 +321,7 @@ def test_another_room_goes_on(log: Partition) -> None:
 def test_only_its_own_anomaly_lets_a_room_begin_anew(log: Partition, args: Message) -> None:
     log.control(8, "resolve_anomaly", **args).control(9, "ack_anomaly", anomaly_id=log.anomalies()[0]["anomaly_id"])
     assert len(log.anomalies()) == 1
-    assert [letter["reason"] for letter in rejects(log)][0] == "engine_error"
+    assert [letter["reason"] for letter in rejects(log)][0::2] == ["engine_error", "engine_error"]
     assert len(rejects(log)) == 3
     assert log.engine.counters.n_events == 12
 

@@ -65,17 +65,16 @@ def test_the_share_is_shrunk_to_what_is_usual() -> None:
 
 @given(
     st.integers(30, 10_000),
-    st.floats(0, 1),
-    st.floats(0, 1),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
     st.integers(0, 200_000),
     st.none() | st.floats(0, 1),
     st.floats(0, 1),
 )
 def test_a_score_lies_between_0_and_100_and_invalid_traffic_only_lowers_it(
-    n: int, invalid: float, other: float, dwell: int, interaction: float | None, bounces: float
+    n: int, shares: tuple[float, float], dwell: int, interaction: float | None, bounces: float
 ) -> None:
     made = counts(n_judged=n, n_leaves=n, dwell_ms=n * dwell, n_bounces=int(n * bounces))
-    low, high = sorted((invalid, other))
+    low, high = sorted(shares)
     (worse, _), (better, _) = (quality(made, share, interaction, SETTINGS) for share in (high, low))
     assert 0 <= worse <= better <= 100
 

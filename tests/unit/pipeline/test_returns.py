@@ -236,7 +236,7 @@ def test_the_spend_that_matures_is_the_spend_that_is_told_in_a_long_log() -> Non
 def test_the_least_spend_matures_whatever_is_counted_beside_it(cost_minor: int, impressions: int) -> None:
     """A correction downwards, a lukewarm comment: other counters may be negative in the same half second."""
     log = Partition()
-    spend = {"plan_id": "p", "clicks": 0, "currency": "CNY", "reporting": "adjust"}
+    spend: Any = {"plan_id": "p", "clicks": 0, "currency": "CNY", "reporting": "adjust"}
     log.at(0, "spend", impressions=impressions, cost_minor=cost_minor, **spend).at(0, "room", action="update")
     log.ticks(0, 10)
     spends_agree(log.engine)
