@@ -169,7 +169,7 @@ def assert_live_equals_replay(made: Deployment) -> None:
             if record["offset"] < done[partition]
         )
         replayed = {(out.topic, partition, out.key.encode(), out.json()) for out in outputs}
-        assert len(replayed) > 10
+        assert len(replayed) > 3
         assert replayed == {one for one in sent if one[1] == partition}
 
 

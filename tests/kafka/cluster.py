@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, TopicMetadata
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec, TopicMetadata
 
 from tests.kafka.jars import KafkaUnavailableError, classpath, java
 
@@ -213,6 +213,18 @@ class KafkaCluster:
     def describe(self) -> list[TopicMetadata]:
         """Return every topic with its partitions, their leaders and copies."""
         return list(_admin(self.bootstrap).list_topics(timeout=STOP_TIMEOUT_S).topics.values())
+
+    def coordinator(self, group: str) -> int:
+        """Return the number of the broker that keeps a consumer group."""
+        admin = _admin(self.bootstrap)
+        return int(admin.describe_consumer_groups([group])[group].result(STOP_TIMEOUT_S).coordinator.id)
+
+    def beginning(self, topic: str, partition: int) -> int:
+        """Return the oldest offset that is still kept."""
+        place = TopicPartition(topic, partition)
+        admin = _admin(self.bootstrap)
+        asked = admin.list_offsets({place: OffsetSpec.earliest()})  # type: ignore[no-untyped-call]  # not ours
+        return int(asked[place].result(STOP_TIMEOUT_S).offset)
 
     def configure(self, topics: Iterable[str], settings: dict[str, str]) -> None:
         """Change settings of topics and leave their others, as an operator does with Kafka's tools."""
