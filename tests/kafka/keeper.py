@@ -3,10 +3,12 @@
     python keeper.py LOG FOLDER COMMAND...
 
 It writes `running PID` to standard output. The word `stop` on standard input ends the command gently. When standard
-input just ends, its parent is gone, `kill -9` included: then the command is killed and FOLDER removed; with an empty
-FOLDER the data is to be kept, and the end is gentle. It ends when the command does, with the command's exit code.
+input just ends, its parent is gone, `kill -9` included: then the command is killed, FOLDER is removed, and so is the
+folder around it once that is empty. With an empty FOLDER the data is to be kept, and the end is gentle. It ends when
+the command does, with the command's exit code.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -46,6 +48,8 @@ def main(arguments: list[str]) -> int:
         _end(process, gently)
     if folder and not gently:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other brokers' data is still in it
+            Path(folder).parent.rmdir()
     return abs(int(process.returncode))
 
 
