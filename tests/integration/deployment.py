@@ -115,7 +115,11 @@ class Deployment:
     def __init__(self, broker: Cluster, folder: Path) -> None:
         self.broker, self.folder = broker, folder
         self.workers: list[WorkerProcess] = []
-        self.producer = KafkaProducer(**broker.client, acks="all", linger_ms=50, compression_type="gzip")
+        self.connect()
+
+    def connect(self) -> None:
+        """Make the test's own producer, anew where a broker hangs that the former one talks to."""
+        self.producer = KafkaProducer(**self.broker.client, acks="all", linger_ms=50, compression_type="gzip")
 
     def start_worker(self, extra: dict[str, str] | None = None) -> WorkerProcess:
         worker = WorkerProcess(self.broker, self.folder / f"worker-{len(self.workers)}", extra or {})

@@ -49,6 +49,7 @@ class Broker:
         self.number, self.folder, self.port, self.controller_port = number, folder, port, controller_port
         self.pid: int | None = None
         self.keeper: subprocess.Popen[bytes] | None = None
+        self.is_frozen = False
 
     @property
     def address(self) -> str:
@@ -94,8 +95,8 @@ class KafkaCluster:
 
     @property
     def bootstrap(self) -> str:
-        """`127.0.0.1:port`, with more than one broker a comma-separated list."""
-        return ",".join(broker.address for broker in self.brokers)
+        """`127.0.0.1:port`, with more than one broker a comma-separated list; those that hang are left out."""
+        return ",".join(broker.address for broker in self.brokers if not broker.is_frozen)
 
     @property
     def url(self) -> str:
@@ -167,6 +168,20 @@ class KafkaCluster:
         assert broker.pid is not None
         os.kill(broker.pid, signal.SIGKILL)
         _let_go(broker)
+
+    def freeze(self, broker: Broker) -> None:
+        """Let one broker hang: its connections stay open and nothing answers."""
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        broker.is_frozen = True
+
+    def thaw(self, broker: Broker) -> None:
+        """Let a broker go on that hung, and return once it has caught up."""
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGCONT)
+        broker.is_frozen = False
+        self.await_whole()
+        self.await_in_sync()
 
     def halt(self, broker: Broker) -> None:
         """End one broker as an operator does, with SIGTERM; its data stays."""

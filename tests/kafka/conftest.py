@@ -39,7 +39,9 @@ def cluster(one_broker: KafkaCluster) -> KafkaCluster:
 def trio(three_brokers: KafkaCluster) -> KafkaCluster:
     """Give three real brokers, all of them up, with the topics as `roompulse provision` makes them, empty."""
     for broker in three_brokers.brokers:
-        if not broker.is_running:  # a test failed while it was down
+        if broker.is_frozen:  # a test failed while it hung, or was down
+            three_brokers.thaw(broker)
+        if not broker.is_running:
             three_brokers.bring_back(broker)
     empty(three_brokers)
     provision(three_brokers)

@@ -90,6 +90,34 @@ def test_nothing_is_taken_for_written_before_every_in_sync_broker_has_it(trio: K
         assert_live_equals_replay(made)
 
 
+@pytest.mark.parametrize("keeps_the_group", [True, False])
+def test_a_broker_that_hangs_is_left_for_those_that_took_over(
+    keeps_the_group: bool, trio: KafkaCluster, tmp_path: Path
+) -> None:
+    with deployment(tmp_path, trio) as made:
+        load = Load(made, ROOMS, seed=8)
+        worker = made.start_worker()
+        await_true(lambda: len(worker.partitions()) == KafkaCluster.n_partitions, "the worker is ready")
+        load.send(500)
+        await_true(load.is_counted, "everything is counted")
+
+        keeper = trio.coordinator(APP_ID)
+        hung = next(broker for broker in trio.brokers if (broker.number == keeper) == keeps_the_group)
+        trio.freeze(hung)
+        await_true(lambda: in_sync(trio, OUTPUTS) == 2, "the others have taken over")
+        made.producer.close(timeout=1)
+        made.connect()
+        load.send(500)
+        await_true(load.is_counted, "everything is counted while it hangs")
+
+        trio.thaw(hung)
+        load.send(500)
+        await_true(load.is_counted, "everything is counted once")
+        await_true(lambda: undone(made) == [], "everything is saved")
+        assert worker.end(signal.SIGTERM) == 0
+        assert_live_equals_replay(made)
+
+
 def in_sync(cluster: KafkaCluster, names: tuple[str, ...]) -> int:
     """Return the most copies that any partition of these topics has in sync."""
     return max(
