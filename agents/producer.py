@@ -23,8 +23,6 @@ class SteadyProducer(driver.Producer):
     end with an old snapshot, which compaction would keep as the only one.
     """
 
-    logger = driver.logger  # its comings and goings are Faust's to tell
-
     def _settings_extra(self) -> Mapping[str, Any]:
         return {**super()._settings_extra(), "enable_idempotence": True}
 
