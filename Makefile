@@ -27,7 +27,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo test lint style types imports schemas lock clean
+.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,8 +39,14 @@ dev-venv: $(DEV_STAMP) ## the same with the tools for tests and checks
 demo: $(RUNTIME_STAMP) ## run the whole product on this machine, with made-up rooms (ARGS='--seconds 60')
 	$(BIN)/roompulse demo $(ARGS)
 
+kafka: $(RUNTIME_STAMP) ## run a real Kafka on this machine until Ctrl-C; needs Java 17 and Maven (ARGS='--brokers 3')
+	$(BIN)/python -m tests.kafka $(ARGS)
+
 test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded one (ARGS='-k ledger')
 	$(BIN)/python -m pytest $(ARGS)
+
+test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of three; needs Java 17 and Maven
+	$(BIN)/python -m pytest tests/kafka $(ARGS)
 
 lint: style types imports ## run every check that runs no program: style, types, import rules
 

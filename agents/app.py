@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 TABLE: Final = "rooms"
 QUEUED_CHUNKS: Final = 16
 """Chunks waiting for one agent before fetching pauses: at most a few MiB a partition."""
+REQUEST_MARGIN_S: Final = 5.0
+"""Beyond the longest answer that a broker may owe a consumer; Faust's own 90 s would stall a worker as long."""
 HANDOVER_S: Final = 0.5
 """Share of the rebalance timeout spent on last snapshots; what is not saved by then is worked out again elsewhere."""
 
@@ -74,6 +76,8 @@ def make_app(settings: Settings, cluster: Cluster) -> faust.App:
         broker_heartbeat_interval=kafka.heartbeat_interval_s,
         broker_rebalance_timeout=kafka.rebalance_timeout_s,
         broker_commit_interval=1.0,
+        # A broker that is silent for longer is asked no more; joins wait for the whole rebalance.
+        broker_request_timeout=max(kafka.session_timeout_s, kafka.rebalance_timeout_s) + REQUEST_MARGIN_S,
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=MAX_SNAPSHOT_BYTES,
         web_enabled=worker.web_port != 0,

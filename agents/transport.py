@@ -24,6 +24,7 @@ from faust.types import TP, EventT
 from faust.types.tuples import ConsumerMessage
 
 from agents.errors import ProgramError
+from agents.producer import SteadyProducer
 
 MAX_CHUNK_RECORDS: Final = 2_000
 """Bounds how long one chunk keeps the event loop; the engine's answers do not depend on it."""
@@ -156,6 +157,7 @@ class ChunkTransport(driver.Transport):
     """Kafka through `ChunkConsumer`."""
 
     Consumer: ClassVar[type[ChunkConsumer]] = ChunkConsumer
+    Producer: ClassVar[type[SteadyProducer]] = SteadyProducer
     fetch_wait_ms: int = FETCH_WAIT_MS
 
 

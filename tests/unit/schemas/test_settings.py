@@ -90,6 +90,11 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
         {"session_timeout_s": 9, "heartbeat_interval_s": 5},
         "heartbeat_interval_s must be at most half of session_timeout_s (9.0)",
     ),
+    (
+        "kafka",
+        {"replication_factor": 2, "min_insync_replicas": 3},
+        "min_insync_replicas must be at most replication_factor (2)",
+    ),
 ]
 
 
@@ -120,6 +125,7 @@ def test_settings_that_contradict_each_other_are_refused_with_the_fields_name(
         ("bidding", {"mode": "auto", "max_mode": "auto"}),
         ("bidding", {"mode": "off", "max_mode": "off"}),
         ("kafka", {"session_timeout_s": 9, "heartbeat_interval_s": 4.5}),
+        ("kafka", {"replication_factor": 2, "min_insync_replicas": 2}),
     ],
 )
 def test_the_edge_of_each_such_rule_is_inside(section: str, changes: dict[str, Any]) -> None:
