@@ -6,6 +6,9 @@ each: it goes out when the event loop comes to it, so after all that is sent in 
 Order and loss: a partition's batches go out one at a time, in the order in which their records came, and the producer
 is idempotent. So a batch that is sent again after a lost answer overtakes none, and is in the log once (an embedded
 broker does not look for repeats). A broker that is away is waited for, however long that takes.
+
+Nothing is compressed here: aiokafka's codecs take 5 to 40 us a message. A topic's `compression.type` lets the broker
+do it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from collections.abc import Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from aiokafka.codec import has_lz4
 from aiokafka.errors import KafkaTimeoutError
 from faust.transport.drivers import aiokafka as driver
 
@@ -81,7 +83,6 @@ class BatchProducer(driver.Producer):
             "acks": "all",
             "enable_idempotence": True,
             "max_batch_size": BATCH_BYTES,
-            "compression_type": "lz4" if has_lz4() else None,
             "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1_000),
         }
 
