@@ -23,6 +23,8 @@ MAX_FETCH_BYTES: Final = 16 * 1024 * 1024
 """Of one answer, packed; with the one waiting and the one worked on this bounds what a broker's partitions hold."""
 MAX_PARTITION_FETCH_BYTES: Final = 4 * 1024 * 1024
 """Of one partition in an answer: some 16,000 events of 250 bytes, so that a fetch's own cost is small."""
+MAX_CHUNK_BYTES: Final = 2 * 1024 * 1024
+"""Of values in one chunk: some chunks wait for their agent, and large records must not make them large."""
 
 
 class Detailed(NamedTuple):
@@ -44,10 +46,11 @@ class Fetched:
         self.next_offset: int = batches[-1].next_offset
         """Where the next fetch begins."""
 
-    def chunks(self, n_at_most: int) -> Iterator[list[LogRecord]]:
-        """Yield the records in order, `n_at_most` at a time; raise CorruptRecordException on a wrong checksum.
+    def chunks(self, n_at_most: int, bytes_at_most: int = MAX_CHUNK_BYTES) -> Iterator[list[LogRecord]]:
+        """Yield the records in order, so many at a time; raise CorruptRecordException on a wrong checksum.
 
-        Markers of transactions are left out, and so is what a batch holds before the offset asked for.
+        A chunk's values come to about `bytes_at_most` and may be one record's. Markers of transactions are left out,
+        and so is what a batch holds before the offset asked for.
         """
         waiting: list[LogRecord] = []
         self._batches.reverse()
@@ -60,14 +63,17 @@ class Fetched:
             records = [(record.offset, record.timestamp, record.value or b"", record.key) for record in batch]
             if records and records[0][0] < self._begin:
                 records = [record for record in records if record[0] >= self._begin]
-            if waiting:
-                waiting += records
-            else:
-                waiting = records
-            if len(waiting) >= n_at_most:
-                n_whole = len(waiting) - len(waiting) % n_at_most
-                for begin in range(0, n_whole, n_at_most):
-                    yield waiting[begin : begin + n_at_most]
+            waiting = waiting + records if waiting else records
+            n_bytes = sum([len(record[2]) for record in waiting])
+            step = (
+                n_at_most
+                if n_bytes <= bytes_at_most
+                else max(1, min(n_at_most, len(waiting) * bytes_at_most // n_bytes))
+            )
+            if len(waiting) >= step:
+                n_whole = len(waiting) - len(waiting) % step
+                for begin in range(0, n_whole, step):
+                    yield waiting[begin : begin + step]
                 waiting = waiting[n_whole:]
         if waiting:
             yield waiting

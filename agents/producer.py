@@ -120,9 +120,15 @@ class BatchProducer(driver.Producer):
             log.warning("stopped with messages unconfirmed", extra=facts(n_bytes=self.n_queued_bytes))
             for outbox in self._outboxes.values():
                 outbox.cancel()
-            if self._producer is not None:  # or aiokafka would wait for them without an end
-                self._producer._message_accumulator.fail_all(ConnectionError(_STOPPED))
+            if self._producer is not None:
+                await self._give_up(self._producer)
         await super().on_stop()
+
+    async def _give_up(self, producer: Any) -> None:
+        """Let go of what aiokafka would wait for without an end: first what sends it, then the batches."""
+        producer._sender.sender_task.cancel()
+        await asyncio.wait([producer._sender.sender_task])
+        producer._message_accumulator.fail_all(ConnectionError(_STOPPED))
 
     def confirmed(self, n_bytes: int) -> None:
         """Note that so much less is on its way."""

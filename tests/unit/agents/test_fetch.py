@@ -70,6 +70,13 @@ def test_chunks_hold_what_aiokafka_reads_in_the_same_order_and_go_on_at_the_same
     assert fetched.next_offset == next_offset
 
 
+def test_large_records_make_short_chunks() -> None:
+    content: list[Any] = [(0, b"k", b"v" * 100, False)] * 10
+    raw = packed(0, GZIP, content) + packed(10, NONE, [(0, b"k", b"v" * 5_000, False), (0, b"k", b"", False)])
+    sizes = [len(chunk) for chunk in Fetched(HERE, unpacked(raw), 0).chunks(8, bytes_at_most=300)]
+    assert sizes == [3, 3, 3, 1, 1, 1]
+
+
 def test_a_transactions_marker_is_no_record_and_is_passed() -> None:
     marker = bytearray(packed(2, NONE, [(0, b"\0\0\0\1", b"\0\0\0\0\0\0", False)]))
     marker[22] |= CONTROL_BIT
