@@ -195,6 +195,7 @@ class Worker:
             except Exception as error:
                 await self._fail(error)
                 return
+            await asyncio.sleep(0)  # what was sent goes out, and the clock ticks, also while chunks wait in a row
 
     async def _take(self, chunk: Chunk) -> None:
         cursor = self._cursors.get(chunk.tp)
