@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 import pytest
+from aiokafka.codec import has_lz4
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 from agents.fetch import Fetched, LogRecord
 
 HERE = TP("room.events", 3)
-NONE, GZIP = 0, 1
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
+CODECS = [NONE, GZIP, SNAPPY, LZ4, ZSTD] if has_lz4() else [NONE, GZIP]  # cramjam brings all three or none
 CONTROL_BIT = 0x20
 
 records = st.tuples(
     st.integers(0, 2**40), st.none() | st.binary(max_size=8), st.none() | st.binary(max_size=40), st.booleans()
 ).filter(lambda record: record[1] is not None or record[2] is not None)
-batches = st.tuples(st.sampled_from([NONE, GZIP]), st.integers(0, 5), st.lists(records, min_size=1, max_size=12))
+batches = st.tuples(st.sampled_from(CODECS), st.integers(0, 5), st.lists(records, min_size=1, max_size=12))
 
 
 def packed(base_offset: int, codec: int, content: list[tuple[int, bytes | None, bytes | None, bool]]) -> bytes:
