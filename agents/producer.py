@@ -21,7 +21,7 @@ from collections.abc import Generator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 
 from agents.logs import facts
@@ -33,8 +33,10 @@ BATCH_BYTES: Final = 512 * 1024
 """A batch is full here, unless its one record is larger: half of what a broker takes by default."""
 MAX_QUEUED_BYTES: Final = 32 * 1024 * 1024
 """Keys and values not yet confirmed before whoever sends has to wait."""
-REQUEST_TIMEOUT_S: Final = 30.0
-"""After so long without an answer a request is sent again."""
+LEADER_TIMEOUT_S: Final = 6.0
+"""How long the leader may wait for its followers before it says so."""
+ANSWER_TIMEOUT_S: Final = 8.0
+"""How long a broker may be silent before the leader is asked for again, and the request sent again."""
 STOP_TIMEOUT_S: Final = 10.0
 """How long a stop waits for a broker that does not answer; what it did not confirm was never acknowledged."""
 
@@ -83,8 +85,13 @@ class BatchProducer(driver.Producer):
             "acks": "all",
             "enable_idempotence": True,
             "max_batch_size": BATCH_BYTES,
-            "request_timeout_ms": int(REQUEST_TIMEOUT_S * 1_000),
+            "request_timeout_ms": int(ANSWER_TIMEOUT_S * 1_000),
         }
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        producer._sender._request_timeout_ms = int(min(LEADER_TIMEOUT_S, ANSWER_TIMEOUT_S) * 1_000)
+        return producer
 
     async def send_many(
         self, messages: Iterable[Message], partition: int, *, timestamp_ms: int | None = None
@@ -201,8 +208,9 @@ class _Outbox:
                 future: asyncio.Future[Any] = await self._producer._ensure_producer().send_batch(
                     batch.builder, self._topic, partition=self._partition
                 )
-            except KafkaTimeoutError:
-                log.warning("broker does not answer", extra=facts(topic=self._topic, partition=self._partition))
+            except (KafkaTimeoutError, UnknownTopicOrPartitionError) as error:  # nothing of it was handed over yet
+                why = type(error).__name__
+                log.warning("batch waits", extra=facts(topic=self._topic, partition=self._partition, error=why))
             else:
                 return future
 

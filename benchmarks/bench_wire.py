@@ -100,14 +100,17 @@ def _snapshot(number: int) -> bytes:
 
 
 @asynccontextmanager
-async def running(broker: str, embedded: bool, agent: Callable[[Any], Awaitable[None]] | None) -> AsyncIterator[Any]:
+async def running(
+    broker: str,
+    embedded: bool,
+    agent: Callable[[Any], Awaitable[None]] | None,
+    prepare: Callable[[Any], None] | None = None,
+) -> AsyncIterator[Any]:
     """Run a Faust application as a worker has it, with one agent that is handed chunks."""
     settings = Settings.model_validate({**SETTINGS, "broker": f"kafka://{broker}"})
     app = make_app(settings, Cluster(embedded, (TopicState(LOG, "present", DEFAULT_PARTITIONS),)))
-    table = SnapshotTable(
-        app, name="rooms", key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS, recovery_buffer_size=1
-    )
-    app.tables.add(table)
+    if prepare is not None:
+        prepare(app)
     recovered = asyncio.Event()
     app.on_rebalance_complete.connect(_setter(recovered), weak=False)
 
@@ -120,7 +123,7 @@ async def running(broker: str, embedded: bool, agent: Callable[[Any], Awaitable[
     await app.start()
     try:
         await asyncio.wait_for(recovered.wait(), 120)
-        yield app, table
+        yield app
     finally:
         await app.stop()
 
@@ -149,7 +152,7 @@ async def fetch(broker: str, embedded: bool, n: int, look: Callable[[list[LogRec
             if not left:
                 arrived.set()
 
-    async with running(broker, embedded, take) as (app, _):
+    async with running(broker, embedded, take) as app:
         costs: list[float] = []
         rates: list[float] = []
         while n_seen < n or not costs:
@@ -263,7 +266,15 @@ async def _confirm(confirmations: Iterable[Confirmation]) -> None:
 async def recover(broker: str, embedded: bool, n: int) -> Found:
     """Return the cost of having `n` snapshots in memory again, and how long it took from the start of the worker."""
     begin, begin_s = time.process_time(), time.monotonic()
-    async with running(broker, embedded, None) as (_, table):
+    tables: list[SnapshotTable] = []
+
+    def with_table(app: Any) -> None:
+        kind: Any = {"key_type": bytes, "value_type": bytes, "partitions": DEFAULT_PARTITIONS}
+        tables.append(SnapshotTable(app, name="rooms", recovery_buffer_size=1, **kind))
+        app.tables.add(tables[0])
+
+    async with running(broker, embedded, None, with_table):
+        (table,) = tables
         found = {
             "s": time.monotonic() - begin_s,
             "cpu_s": time.process_time() - begin,

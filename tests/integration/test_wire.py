@@ -22,7 +22,6 @@ from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
 from agents.kafka import Cluster, TopicState
 from agents.producer import BATCH_BYTES, Batch, BatchProducer
 from agents.sender import Confirmation, Message
-from agents.transport import SnapshotTable
 from schemas.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -263,7 +262,7 @@ def test_connections_cut_before_and_after_the_broker_has_a_batch_lose_nothing_an
 def test_a_broker_that_does_not_answer_is_waited_for(
     unique_prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(producer_module, "REQUEST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(producer_module, "ANSWER_TIMEOUT_S", 0.3)
     n = 5
 
     async def run(broker: EmbeddedBroker) -> None:
@@ -274,7 +273,7 @@ def test_a_broker_that_does_not_answer_is_waited_for(
                 sent: list[Confirmation] = []
                 async with asyncio.timeout(DEADLINE_S):
                     number = 1
-                    while not any("does not answer" in line.message for line in caplog.records):
+                    while not any("batch waits" in line.message for line in caplog.records):
                         if number < n:
                             sent += await producer.send_many([(unique_prefix, b"%d" % number, b"", ())], 0)
                             number += 1
@@ -365,8 +364,6 @@ def test_a_worker_slower_than_its_topic_reads_all_of_it_and_holds_little_at_a_ti
 
     async def run() -> None:
         app = application(broker.bootstrap, f"{unique_prefix}-app")
-        table = SnapshotTable(app, name="rooms", key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS)
-        app.tables.add(table)
         source = app.topic(
             topic, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS, maxsize=QUEUED_CHUNKS
         )
