@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import Any, Final, cast
 
 import faust
@@ -24,10 +24,12 @@ from agents.bridge import JUDGES, Bridge
 from agents.clock import Clock
 from agents.config import broker_of, control_key_of, privacy_key_of
 from agents.errors import ProgramError
+from agents.fetch import Detailed
 from agents.intake import Cursor
 from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster, changelog_of
 from agents.logs import facts
-from agents.rooms import Records, Rooms
+from agents.producer import BatchProducer
+from agents.rooms import Rooms
 from agents.sender import Confirmation, Headers
 from agents.transport import (
     EMBEDDED_FETCH_WAIT_MS,
@@ -80,6 +82,7 @@ def make_app(settings: Settings, cluster: Cluster) -> faust.App:
         broker_request_timeout=max(kafka.session_timeout_s, kafka.rebalance_timeout_s) + REQUEST_MARGIN_S,
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=MAX_SNAPSHOT_BYTES,
+        stream_buffer_maxsize=QUEUED_CHUNKS,  # of the changelogs, while a table is recovered
         web_enabled=worker.web_port != 0,
         web_bind="127.0.0.1",
         web_port=worker.web_port or 6066,
@@ -121,7 +124,12 @@ class Worker:
             ticks=settings.worker.clock,
         )
         self.table = SnapshotTable(
-            self.app, name=TABLE, key_type=bytes, value_type=bytes, partitions=self._n_partitions
+            self.app,
+            name=TABLE,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=self._n_partitions,
+            recovery_buffer_size=1,  # a chunk at a time
         )
         self.app.tables.add(self.table)
         if self.table.changelog_topic_name != changelog_of(settings):
@@ -138,6 +146,10 @@ class Worker:
             raise TypeError(msg)
         return consumer
 
+    @property
+    def _producer(self) -> BatchProducer:
+        return cast(BatchProducer, self.app.producer)
+
     # -- to Kafka ---------------------------------------------------------------------------------------------
 
     async def send(
@@ -151,9 +163,8 @@ class Worker:
         headers: Headers | None = None,
     ) -> Confirmation:
         """Queue one record past Faust's topic layer, which would print its content when sending fails."""
-        # Faust takes seconds and rounds down: half a millisecond more keeps the millisecond.
-        timestamp = None if timestamp_ms is None else (timestamp_ms + 0.5) / 1_000
-        return await self.app.producer.send(topic, key, value, partition, timestamp, list(headers) if headers else None)
+        message = (topic, key, value, headers or ())
+        return (await self._producer.send_many((message,), partition, timestamp_ms=timestamp_ms))[0]
 
     async def write(self, partition: int, room_id: str, offset: int, snapshot: bytes | None) -> Confirmation:
         """Queue a room's snapshot for the changelog."""
@@ -188,6 +199,7 @@ class Worker:
             except Exception as error:
                 await self._fail(error)
                 return
+            await asyncio.sleep(0)  # what was sent goes out, and the clock ticks, also while chunks wait in a row
 
     async def _take(self, chunk: Chunk) -> None:
         cursor = self._cursors.get(chunk.tp)
@@ -195,19 +207,19 @@ class Worker:
             return  # of a former assignment: its records come again, here or elsewhere
         shard = self.rooms.shard(chunk.partition)
         wanted = cursor.next
-        first, last = chunk.records[0].offset, chunk.records[-1].offset
+        first, last = chunk.records[0][0], chunk.records[-1][0]
         verdict = cursor.judge(first, last, fetched_s=chunk.fetched_s, now_s=time.monotonic())
         if verdict == "read_again":
             log.info("records read again", extra=facts(topic=chunk.topic, partition=chunk.partition, offset=wanted))
             await self._read_again(chunk.tp, cursor)
         if verdict != "take":
             return
-        records = [record for record in chunk.records if record.offset >= wanted]
+        records = chunk.records if first >= wanted else [record for record in chunk.records if record[0] >= wanted]
         if chunk.topic == ROOM_EVENTS:
             if shard is not None:
-                await self.rooms.apply(shard, _as_engine_records(records))
+                await self.rooms.apply(shard, records)
         else:
-            await self.bridge.carry(chunk.topic, chunk.partition, records)
+            await self.bridge.carry(chunk.topic, chunk.partition, [Detailed(*record) for record in records])
             if self._cursors.get(chunk.tp) is cursor:
                 self._consumer.acknowledge(chunk.tp, last)
 
@@ -294,7 +306,3 @@ class _Kept:
     def __await__(self) -> Generator[Any, None, None]:
         yield from self._confirmation.__await__()
         self._keep()
-
-
-def _as_engine_records(records: Iterable[Any]) -> Records:
-    return [(record.offset, record.timestamp, record.value or b"", record.key) for record in records]

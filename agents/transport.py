@@ -2,7 +2,8 @@
 
 Rebalancing, fetching, commits and the recovery of tables stay Faust's. What is different, and why:
 
-- One fetch is handed on as chunks of records, so that Faust's cost is paid once a chunk.
+- One fetch is handed on as chunks of records, so that Faust's cost is paid once a chunk; the changelogs' too, since a
+  recovery that pays it for each snapshot takes ten times as long.
 - Faust acknowledges messages it skips in a rebalance; here only `acknowledge` moves the commit.
 - Faust drops messages below the offset it read last, which a late message can set too high; `agents.intake` judges.
 - A partition that was just taken away has no high-water mark: asking for it raises, which would end the worker.
@@ -13,18 +14,19 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, cast
 
 import faust
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 from faust.types.tuples import ConsumerMessage
 
 from agents.errors import ProgramError
-from agents.producer import SteadyProducer
+from agents.fetch import MAX_FETCH_BYTES, MAX_PARTITION_FETCH_BYTES, Fetched, LogRecord, fetched
+from agents.producer import BatchProducer
 
 MAX_CHUNK_RECORDS: Final = 2_000
 """Bounds how long one chunk keeps the event loop; the engine's answers do not depend on it."""
@@ -38,31 +40,55 @@ EMBEDDED_LEADER_DELAY_S: Final = 0.3
 class Chunk(ConsumerMessage):
     """Records of one partition, in order, as one message; its offset is the last one's."""
 
-    records: list[Any]
+    records: list[LogRecord]
     fetched_s: float
     """When asking for them began, on the monotonic clock."""
 
 
+def messages(batch: Iterable[EventT[Any]]) -> Iterator[tuple[int, list[LogRecord]]]:
+    """Yield partition and records of what the recovery of a table hands over, each partition's in order."""
+    for event in batch:
+        yield event.message.partition, cast(Chunk, event.message).records
+
+
 class _Thread(driver.AIOKafkaConsumerThread):
-    """Asks for new records as often as the broker needs it."""
+    """Asks for new records as often as the broker needs it and in large pieces, and leaves them packed."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = cast("ChunkTransport", transport).fetch_wait_ms
+        consumer._fetch_max_bytes = MAX_FETCH_BYTES
+        consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[TP] | None,
+        timeout: float | None = None,
+        max_records: int | None = None,  # noqa: ARG002  (what is packed is not counted)
+    ) -> Any:
+        if not self.consumer.flow_active:
+            return {}
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        with fetcher._subscriptions.fetch_context():
+            return await fetched(fetcher, active_partitions, timeout or 0.0)
 
 
 class ChunkConsumer(driver.Consumer):
-    """Hands on each partition's fetched records as chunks, of every topic but the changelogs."""
+    """Hands on each partition's fetched records as chunks."""
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield what one fetch brought: changelog records one by one, others as chunks."""
+        """Yield what one fetch brought, unpacked as far as it is taken."""
         fetched_s = time.monotonic()
-        records, active = await self._wait_next_records(timeout)
-        if records is None or self.should_stop:
+        answer, active = await self._wait_next_records(timeout)
+        packed = cast("dict[TP, Fetched] | None", answer)  # what `_Thread` returns
+        if packed is None or self.should_stop:
             return
         if not self.flow_active:
             # As Faust does: what was fetched is forgotten, so it has to be fetched again.
@@ -72,29 +98,24 @@ class ChunkConsumer(driver.Consumer):
                 self.log.info("seek while paused failed: %r", error)
             return
         generation = self.app.consumer_generation_id
-        for tp, batch in records.items():
+        for tp, batches in packed.items():
             if active is not None and tp not in active and tp not in self._buffered_partitions:
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            chunked = not self._is_changelog_tp(tp)
-            step = MAX_CHUNK_RECORDS if chunked else 1
-            for begin in range(0, len(batch), step):
+            for records in batches.chunks(MAX_CHUNK_RECORDS):
                 if not self.flow_active or self.app.consumer_generation_id != generation:
                     return
-                if chunked:
-                    self._read_offset[tp] = None
-                    yield tp, self._chunk(tp, batch[begin : begin + step], fetched_s)
-                else:
-                    yield tp, self._to_message(tp, batch[begin])
+                self._read_offset[tp] = None
+                yield tp, self._chunk(tp, records, fetched_s)
 
-    def _chunk(self, tp: TP, records: list[Any], fetched_s: float) -> Chunk:
-        last = records[-1]
+    def _chunk(self, tp: TP, records: list[LogRecord], fetched_s: float) -> Chunk:
+        offset, timestamp, _, _ = records[-1]
         chunk = Chunk(
             tp.topic,
             tp.partition,
-            last.offset,
-            last.timestamp / 1000,
-            last.timestamp_type,
+            offset,
+            (timestamp or 0) / 1000,
+            0,
             None,
             None,
             b"",
@@ -154,10 +175,10 @@ async def _positions(consumer: Any, tps: list[TP]) -> dict[TP, tuple[int, int]]:
 
 
 class ChunkTransport(driver.Transport):
-    """Kafka through `ChunkConsumer`."""
+    """Kafka through `ChunkConsumer` and `BatchProducer`."""
 
     Consumer: ClassVar[type[ChunkConsumer]] = ChunkConsumer
-    Producer: ClassVar[type[SteadyProducer]] = SteadyProducer
+    Producer: ClassVar[type[BatchProducer]] = BatchProducer
     fetch_wait_ms: int = FETCH_WAIT_MS
 
 
@@ -221,12 +242,12 @@ class SnapshotTable(faust.Table[bytes, bytes]):
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Take in changelog records, each partition's in order."""
-        for event in batch:
-            message = event.message
-            # A partition that is not ours is not in `applied`: what is still on its way for it is left out.
-            if message.offset > self.applied.get(message.partition, message.offset):
-                self.applied[message.partition] = message.offset
-                self.keep(message.partition, (message.key or b"").decode(), message.value)
+        for partition, records in messages(batch):
+            for offset, _, value, key in records:
+                # A partition that is not ours is not in `applied`: what is still on its way for it is left out.
+                if offset > self.applied.get(partition, offset):
+                    self.applied[partition] = offset
+                    self.keep(partition, (key or b"").decode(), value or None)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """Return where to read the changelog on from: Faust's own note can belong to a former assignment."""
