@@ -332,7 +332,7 @@ class Worker:
                     "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
                 )
                 raise ProgramError(msg)
-            self.rooms.begin(partition, snapshots.contents(), snapshots.overtaken())
+            self.rooms.begin(partition, snapshots)
             self.changelog.release(partition)
             await asyncio.sleep(0)  # a large partition takes its time: others' turn
         return self._n_assignments == number
@@ -358,8 +358,8 @@ class Worker:
 
     async def _bring_back(self) -> None:
         lost, number = sorted(self._lost), self._n_assignments
-        if not lost:
-            return
+        if not lost or not await self._consumer.still_here():
+            return  # a worker that is no member is assigned anew
         positions = await self._consumer.positions(lost)
         if not await self._start([tp.partition for tp in lost if tp.topic == ROOM_EVENTS], positions, number):
             return

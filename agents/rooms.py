@@ -17,8 +17,8 @@ the same ids. No moment writes every room, and memory holds one copy of each: th
 
 **Removing keys.** A key that no state names any more is removed in two steps. Its last reader could be a successor
 that read the changelog before the state without it was there. So a tombstone waits until (a) that state is confirmed
-and (b) a commit made *after* (a) succeeded, which the broker grants to members of the group's current generation
-alone. Stopped between any two lines and woken an hour later, this stays safe: before the commit nothing was removed,
+and (b) a commit made *after* (a), of all records up to (a), succeeded, which the broker grants to members of the
+group's current generation alone. Stopped between any two lines and woken an hour later, this stays safe: before the commit nothing was removed,
 and a commit under a former generation fails, so nothing is; after it, whoever came next began reading after (b), thus
 after (a), and its state does not name the key either. A tombstone carries the offset it stands for, so it does not
 remove what was written of a later one, wherever it lands.
@@ -43,7 +43,7 @@ from typing import Final, Protocol
 from agents.logs import facts
 from agents.sender import Confirmation, Send
 from agents.shard import EngineLike, Epoch, Pace, Records, Retired, Shard
-from agents.snapshots import Entry, unpack
+from agents.snapshots import Snapshots, unpack
 from schemas.base import EVERY_ROOM
 
 log = logging.getLogger(__name__)
@@ -129,14 +129,18 @@ class Rooms:
         """Return the partition as it is held now; None when it is not."""
         return self._shards.get(partition)
 
-    def begin(self, partition: int, states: Mapping[str, bytes], overtaken: Mapping[str, Entry] | None = None) -> Shard:
-        """Take a partition from its snapshots; `overtaken` is written again before anything else is."""
+    def begin(self, partition: int, snapshots: Snapshots) -> Shard:
+        """Take a partition from its snapshots; what was overtaken there is written again before anything else is."""
         engine = self._make_engine(partition)
-        engine.restore(states)
+        engine.restore(snapshots.contents())
+        overtaken = snapshots.overtaken()
         shard = Shard(partition, engine, self._pace.shortest_s)
+        # Every room is at the star's offset or ahead of it, and one that is not there was removed by then: records up
+        # to it say nothing, even where a commit that stands too low brings them again.
+        shard.known = snapshots.offset_of(EVERY_ROOM)
         # A commit made before this begin says nothing of what is written from now on.
         shard.acknowledged = self._group.committed(partition)
-        shard.overtaken = dict(overtaken or {})
+        shard.overtaken = overtaken
         # Partitions take turns, so that not all of them write at once.
         shard.next_s = self._clock() + (0.0 if overtaken else self._pace.shortest_s * (partition % 8 + 1) / 8)
         self._resting.pop(partition, None)
@@ -275,8 +279,11 @@ class Rooms:
         for confirmation in sent:
             await confirmation
         await self._write(shard, offset, parts)
+        # A room that is gone may have been there at the checkpoint: until a commit covers its end, records of before
+        # may be read again, and they need it.
+        needed = max(offset, epoch.offset)
         for key in retired:
-            shard.retired[key] = Retired(offset, epoch.offset)
+            shard.retired[key] = Retired(offset, needed)
 
     async def _end_epoch(self, shard: Shard, epoch: Epoch) -> None:
         await self._write(shard, epoch.offset, ((EVERY_ROOM, epoch.star),))

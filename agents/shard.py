@@ -131,7 +131,8 @@ class Shard:
         self.applying, self.saving = asyncio.Lock(), asyncio.Lock()
         self.offset = -1
         """Last record applied since this process got the partition."""
-        self.acknowledged = -1
+        self.known = self.acknowledged = -1
+        """What the snapshots knew of, all of it; and the newest checkpoint that is durable since."""
         self.epoch: Epoch | None = None
         self.length_s, self.next_s = length_s, 0.0
         self.unconfirmed: list[Confirmation] = []
@@ -143,7 +144,8 @@ class Shard:
 
     async def apply(self, records: Records, send: Send) -> None:
         """Apply records in order and send what follows from them to the same partition."""
-        for output in self._process(records):
+        new = records if records[0][0] > self.known else [record for record in records if record[0] > self.known]
+        for output in self._process(new) if new else ():
             value = output.json()
             headers = cloud_event(output.topic, self.partition, value)
             confirmation = await send(output.topic, output.key.encode(), value, self.partition, headers=headers)

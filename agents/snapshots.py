@@ -107,6 +107,11 @@ class Snapshots:
         """Bytes of the states held."""
         return sum(map(len, self._entries.values()))
 
+    def offset_of(self, key: str) -> int:
+        """Return the offset of the log that a key's state stands for, -1 without one."""
+        kept = self._entries.get(key)
+        return -1 if kept is None else _offset_of(kept)
+
     def newest(self) -> int:
         """Return the highest offset of the log that any state stands for, -1 without any."""
         return max(map(_offset_of, self._entries.values()), default=-1)
