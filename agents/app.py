@@ -177,18 +177,23 @@ class Worker:
         timestamp = None if timestamp_ms is None else (timestamp_ms + 0.5) / 1_000
         return await self.app.producer.send(topic, key, value, partition, timestamp, list(headers) if headers else None)
 
-    async def write(self, partition: int, key: str, offset: int, snapshot: bytes | None) -> Confirmation:
+    async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         """Queue the state of a key for the changelog; None removes the key."""
         topic = self.table.changelog_topic_name
         if snapshot is None:
-            sent = await self.send(topic, key.encode(), None, partition, headers=tombstone_headers(offset))
+            sent = await self.send(topic, key.encode(), None, partition, headers=tombstone_headers(reign))
         else:
-            sent = await self.send(topic, key.encode(), pack(offset, snapshot), partition)
+            sent = await self.send(topic, key.encode(), pack(reign, offset, snapshot), partition)
         return _Counted(sent, lambda: self.changelog.wrote(partition))
 
     async def is_ours(self, partition: int) -> bool:
         """Say whether nobody else wrote a partition's snapshots since it began here."""
         return await self.changelog.is_ours(partition)
+
+    @property
+    def generation(self) -> int:
+        """The group's generation that this worker is a member of."""
+        return self._generation
 
     def acknowledge(self, partition: int, offset: int) -> None:
         """Let the next commit of a room partition stand after `offset`."""

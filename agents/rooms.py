@@ -18,15 +18,17 @@ the same ids. No moment writes every room, and memory holds one copy of each: th
 **Removing keys.** A key that no state names any more is removed in two steps. Its last reader could be a successor
 that read the changelog before the state without it was there. So a tombstone waits until (a) that state is confirmed
 and (b) a commit made *after* (a), of all records up to (a), succeeded, which the broker grants to members of the
-group's current generation alone. Stopped between any two lines and woken an hour later, this stays safe: before the commit nothing was removed,
-and a commit under a former generation fails, so nothing is; after it, whoever came next began reading after (b), thus
-after (a), and its state does not name the key either. A tombstone carries the offset it stands for, so it does not
-remove what was written of a later one, wherever it lands.
+group's current generation alone. Stopped between any two lines and woken an hour later, this stays safe: before the
+commit nothing was removed, and a commit under a former generation fails, so nothing is; after it, whoever came next
+began reading after (b), thus after (a), and its state does not name the key either.
 
-**Taken for dead.** A worker that was stopped for longer than its session may have written things under way when it
-wakes. Outputs: the same ids and contents as its successor's. States and tombstones: of a lower offset, which readers
-rank below; they are written again before compaction could prefer them (`agents.snapshots`). Acknowledgements: refused.
-Before it writes on after a pause it asks the group whether it is still a member (`still_here`).
+**One owner after the other.** Who takes a partition claims it: the star as it was found is written again under a new
+reign (`agents.snapshots`), and nothing else before that is confirmed and the changelog has no record between what was
+read and the claim. So states read back are always one owner's, then the next one's, each up to a point: as after a
+crash there. A worker that was stopped for longer than its session may have things under way when it wakes. Its states
+and tombstones are dead on arrival. Its outputs have the same ids and contents as its successor's. Its acknowledgements
+are refused. It learns what happened from the group, which it asks before it writes after a pause (`still_here`), or at
+its epoch's end from the successor's claim.
 
 Nothing here knows Faust: how records arrive is `agents.app`'s business.
 """
@@ -36,14 +38,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
 from agents.logs import facts
 from agents.sender import Confirmation, Send
-from agents.shard import EngineLike, Epoch, Pace, Records, Retired, Shard
-from agents.snapshots import Snapshots, unpack
+from agents.shard import Claim, EngineLike, Epoch, Pace, Records, Shard
+from agents.snapshots import Snapshots
 from schemas.base import EVERY_ROOM
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ STEP_S: Final = 0.05
 class SnapshotLog(Protocol):
     """Where snapshots are kept: the changelog's partitions."""
 
-    async def write(self, partition: int, key: str, offset: int, snapshot: bytes | None) -> Confirmation:
+    async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         """Queue the state of a key as of `offset` of its partition; None removes the key."""
 
     async def is_ours(self, partition: int) -> bool:
@@ -66,6 +68,10 @@ class SnapshotLog(Protocol):
 
 class Group(Protocol):
     """What the consumer group says of this worker."""
+
+    @property
+    def generation(self) -> int:
+        """The group's generation that this worker is a member of."""
 
     def acknowledge(self, partition: int, offset: int) -> None:
         """Let the next commit stand after `offset`."""
@@ -133,16 +139,17 @@ class Rooms:
         """Take a partition from its snapshots; what was overtaken there is written again before anything else is."""
         engine = self._make_engine(partition)
         engine.restore(snapshots.contents())
-        overtaken = snapshots.overtaken()
         shard = Shard(partition, engine, self._pace.shortest_s)
+        star = snapshots.star
         # Every room is at the star's offset or ahead of it, and one that is not there was removed by then: records up
         # to it say nothing, even where a commit that stands too low brings them again.
-        shard.known = snapshots.offset_of(EVERY_ROOM)
+        shard.known = star.offset
         # A commit made before this begin says nothing of what is written from now on.
         shard.acknowledged = self._group.committed(partition)
-        shard.overtaken = overtaken
+        shard.reign = snapshots.next_reign(self._group.generation)
+        shard.claim = Claim(star, snapshots.overtaken())
         # Partitions take turns, so that not all of them write at once.
-        shard.next_s = self._clock() + (0.0 if overtaken else self._pace.shortest_s * (partition % 8 + 1) / 8)
+        shard.next_s = self._clock() + self._pace.shortest_s * (partition % 8 + 1) / 8
         self._resting.pop(partition, None)
         self._shards[partition] = shard
         return shard
@@ -227,7 +234,9 @@ class Rooms:
         async with shard.saving:
             if self._shards.get(shard.partition) is shard:
                 with self._whole_or_gone(shard):
-                    await self._restate(shard)
+                    if to_the_end and shard.offset < 0 and not (shard.claim and shard.claim.overtaken):
+                        return  # nothing to write, so nothing to claim
+                    await self._claim(shard)
                     await self._bury(shard)
                     if to_the_end:
                         shard.epoch = None  # what it has not written yet is still named by the next checkpoint
@@ -282,14 +291,11 @@ class Rooms:
         # A room that is gone may have been there at the checkpoint: until a commit covers its end, records of before
         # may be read again, and they need it.
         needed = max(offset, epoch.offset)
-        for key in retired:
-            shard.retired[key] = Retired(offset, needed)
+        shard.retired.update(dict.fromkeys(retired, needed))
 
     async def _end_epoch(self, shard: Shard, epoch: Epoch) -> None:
         await self._write(shard, epoch.offset, ((EVERY_ROOM, epoch.star),))
-        if not await self._snapshots.is_ours(shard.partition):
-            msg = f"partition {shard.partition} of the changelog must be written by its owner alone, got other records"
-            raise LostError(msg)
+        await self._check_ours(shard)
         if self._shards.get(shard.partition) is not shard:
             return
         shard.acknowledged, shard.epoch = epoch.offset, None
@@ -315,44 +321,42 @@ class Rooms:
             ),
         )
 
-    async def _restate(self, shard: Shard) -> None:
-        """Write again what an older record stands after, so that compaction keeps what counts."""
-        if not shard.overtaken:
+    async def _claim(self, shard: Shard) -> None:
+        """Begin the partition's new reign, then write again what compaction must not lose to a dead record."""
+        if shard.claim is None:
             return
-        overtaken, shard.overtaken = shard.overtaken, {}
-        await self._check()
-        written = [
-            await self._snapshots.write(
-                shard.partition, key, entry.offset, None if entry.packed is None else unpack(entry.packed)[1]
-            )
-            for key, entry in overtaken.items()
-        ]
-        for confirmation in written:
-            await confirmation
-        log.warning("snapshots written again", extra=facts(partition=shard.partition, n_keys=len(written)))
+        star, overtaken = shard.claim
+        await self._write(shard, star.offset, ((EVERY_ROOM, star.content),))
+        await self._check_ours(shard)
+        for key, state in overtaken.items():
+            if key != EVERY_ROOM:
+                await self._write(
+                    shard, *((0, ((key, None),)) if state is None else (state.offset, ((key, state.content),)))
+                )
+        shard.claim = None
+        if overtaken:
+            log.warning("snapshots written again", extra=facts(partition=shard.partition, n_keys=len(overtaken)))
+
+    async def _check_ours(self, shard: Shard) -> None:
+        if not await self._snapshots.is_ours(shard.partition):
+            msg = f"partition {shard.partition} of the changelog must be written by its owner alone, got other records"
+            raise LostError(msg)
 
     async def _bury(self, shard: Shard) -> None:
         """Write tombstones of the keys that a commit has released."""
         done = self._group.committed(shard.partition) if shard.retired else -1
-        ready = {key: entry for key, entry in shard.retired.items() if entry.after_commit_of <= done}
-        if not ready:
-            return
-        await self._check()
-        written = []
-        for key, entry in ready.items():
-            del shard.retired[key]
-            written.append(await self._snapshots.write(shard.partition, key, entry.as_of, None))
-            shard.n_written_bytes += len(key)
-        for confirmation in written:
-            await confirmation
+        ready = [key for key, needed in shard.retired.items() if needed <= done]
+        if ready:
+            await self._write(shard, 0, ((key, None) for key in ready))
 
-    async def _write(self, shard: Shard, offset: int, parts: Iterable[tuple[str, bytes]]) -> None:
+    async def _write(self, shard: Shard, offset: int, parts: Iterable[tuple[str, bytes | None]]) -> None:
+        """Write states, or tombstones, in this order and return once they are confirmed."""
         await self._check()
         written = []
         for key, value in parts:
-            shard.retired.pop(key, None)  # it is back
-            shard.n_written_bytes += len(key) + len(value)
-            written.append(await self._snapshots.write(shard.partition, key, offset, value))
+            shard.retired.pop(key, None)  # it is back, or goes now
+            shard.n_written_bytes += len(key) + len(value or b"")
+            written.append(await self._snapshots.write(shard.partition, key, value, reign=shard.reign, offset=offset))
         for confirmation in written:
             await confirmation
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from agents.sender import Confirmation, Send, cloud_event
-from agents.snapshots import Entry
+from agents.snapshots import State
 
 MAX_UNCONFIRMED: Final = 5_000
 """Messages on their way for one partition before its next records have to wait."""
@@ -114,11 +114,11 @@ class Epoch:
         return self.begun_s + self.length_s * (self.n_done + 1) / (len(self.rooms) + 1)
 
 
-class Retired(NamedTuple):
-    """A key to be removed: as of which offset it is gone, and which commit has to come first."""
+class Claim(NamedTuple):
+    """What an owner writes first: the star as it found it, and what a dead record stands after."""
 
-    as_of: int
-    after_commit_of: int
+    star: State
+    overtaken: Mapping[str, State | None]
 
 
 class Shard:
@@ -136,9 +136,11 @@ class Shard:
         self.epoch: Epoch | None = None
         self.length_s, self.next_s = length_s, 0.0
         self.unconfirmed: list[Confirmation] = []
-        self.retired: dict[str, Retired] = {}
-        self.overtaken: dict[str, Entry] = {}
-        """To be written again before anything else."""
+        self.retired: dict[str, int] = {}
+        """Keys to be removed, and up to where records must be committed first."""
+        self.claim: Claim | None = None
+        """To be written before anything else."""
+        self.reign = 0
         self.n_input_bytes = self.n_written_bytes = 0
         """Since the last checkpoint was acknowledged."""
 

@@ -1,9 +1,13 @@
-"""What the changelog of one partition says: the newest state of each key, whoever wrote last.
+"""What the changelog of one partition says, whoever wrote into it: states count only from owners that still were one.
 
-A worker that was taken for dead may still write what it had under way after its successor wrote the same key. Each
-record therefore names the offset of the room's log that it stands for, tombstones too, and the highest offset counts,
-not the last record. Compaction knows nothing of that: it keeps the last record. So whoever reads the changelog writes
-again what was overtaken (`Snapshots.overtaken`), long before `min.compaction.lag.ms` lets compaction take it away.
+A worker that was taken for dead may write what it had under way after its successor began. So every record names the
+*reign* it was written in, tombstones too, and whoever takes a partition first writes the star again under a higher
+reign than any before. A record that stands after one of a higher reign is dead on arrival, whatever its offset: what
+counts is what one owner after the other wrote, each until the next one's claim.
+
+Offsets alone would not do: a worker that was stopped can be ahead of its successor and name segments that were merged
+and removed since. Compaction knows nothing of this, it keeps the last record of a key. So the owner writes again what
+stands before a dead record (`Snapshots.overtaken`), long before `min.compaction.lag.ms` lets compaction take it away.
 """
 
 from __future__ import annotations
@@ -13,44 +17,46 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from agents.errors import ProgramError
+from schemas.base import EVERY_ROOM
 
-_FORMAT: Final = 1
-_HEAD: Final = struct.Struct(">BQ")
-_OFFSET: Final = struct.Struct(">q")
-OFFSET_HEADER: Final = "roompulse-offset"
-"""Header of a tombstone, which has no value to carry its offset in."""
-MAX_GONE: Final = 50_000
-"""Removed keys remembered, so that an older record that comes late does not bring them back."""
+_FORMAT: Final = 2
+_HEAD: Final = struct.Struct(">BQq")
+_OLD_FORMAT: Final = 1
+_OLD_HEAD: Final = struct.Struct(">BQ")
+_REIGN: Final = struct.Struct(">Q")
+_GENERATION_BITS: Final = 32
+REIGN_HEADER: Final = "roompulse-reign"
+"""Header of a tombstone, which has no value to say it in."""
 
 
-class Entry(NamedTuple):
-    """A key's newest state: the offset of the log it stands for, and the packed value; None for a removed key."""
+class State(NamedTuple):
+    """What a changelog value says: in which reign it was written, the offset of the log it stands for, the content."""
 
+    reign: int
     offset: int
-    packed: bytes | None
+    content: bytes
 
 
-def pack(offset: int, snapshot: bytes) -> bytes:
-    """Return a snapshot as the changelog holds it: format, offset of the partition it stands for, content."""
-    return _HEAD.pack(_FORMAT, offset) + snapshot
+def pack(reign: int, offset: int, content: bytes) -> bytes:
+    """Return a state as the changelog holds it."""
+    return _HEAD.pack(_FORMAT, reign, offset) + content
 
 
-def unpack(value: bytes) -> tuple[int, bytes]:
-    """Return offset and content of a changelog value; raise ProgramError when a newer program wrote it."""
-    return _offset_of(value), value[_HEAD.size :]
+def unpack(value: bytes) -> State:
+    """Return what a changelog value says; raise ProgramError when a newer program wrote it."""
+    if value[:1] == bytes((_FORMAT,)) and len(value) >= _HEAD.size:
+        _, reign, offset = _HEAD.unpack_from(value)
+        return State(reign, offset, value[_HEAD.size :])
+    if value[:1] == bytes((_OLD_FORMAT,)) and len(value) >= _OLD_HEAD.size:
+        return State(0, _OLD_HEAD.unpack_from(value)[1], value[_OLD_HEAD.size :])
+    found = value[:1].hex() or "nothing"
+    msg = f"snapshot must be of format {_OLD_FORMAT} or {_FORMAT}, got {found}: run the version that wrote it"
+    raise ProgramError(msg)
 
 
-def _offset_of(value: bytes) -> int:
-    if len(value) < _HEAD.size or value[0] != _FORMAT:
-        msg = f"snapshot must be of format {_FORMAT}, got {value[:1].hex() or 'nothing'}: run the version that wrote it"
-        raise ProgramError(msg)
-    offset: int = _HEAD.unpack_from(value)[1]
-    return offset
-
-
-def tombstone_headers(offset: int) -> list[tuple[str, bytes]]:
-    """Return what a tombstone carries beside its key: the offset of the log as of which the key is gone."""
-    return [(OFFSET_HEADER, _OFFSET.pack(offset))]
+def tombstone_headers(reign: int) -> list[tuple[str, bytes]]:
+    """Return what a tombstone carries beside its key."""
+    return [(REIGN_HEADER, _REIGN.pack(reign))]
 
 
 class Snapshots:
@@ -59,76 +65,75 @@ class Snapshots:
     >>> from types import SimpleNamespace as Record
     >>> snapshots = Snapshots()
     >>> snapshots.take([
-    ...     Record(offset=0, key=b"room", value=pack(100, b"new"), headers=()),
-    ...     Record(offset=1, key=b"room", value=pack(70, b"old"), headers=()),  # of one that was taken for dead
+    ...     Record(offset=0, key=b"room", value=pack(1, 100, b"first"), headers=()),
+    ...     Record(offset=1, key=b"*", value=pack(2, 90, b"star"), headers=()),  # a successor's claim
+    ...     Record(offset=2, key=b"room", value=pack(1, 120, b"late"), headers=()),
     ... ])
     >>> snapshots.contents(), list(snapshots.overtaken())
-    ({'room': b'new'}, ['room'])
+    ({'room': b'first', '*': b'star'}, ['room'])
     """
 
     def __init__(self) -> None:
         self.next = 0
         """Offset of the changelog to read on from."""
-        self._entries: dict[str, bytes] = {}
-        self._gone: dict[str, int] = {}
+        self.reign = 0
+        """The highest so far."""
+        self._values: dict[str, bytes] = {}
         self._overtaken: set[str] = set()
 
     def take(self, records: Iterable[Any]) -> None:
         """Take in changelog records (`offset`, `key`, `value`, `headers`) in their order; known ones are skipped."""
         for record in records:
             if record.offset >= self.next:
-                self.next = record.offset + 1
                 self._take(record.key.decode(), record.value, record.headers)
+                self.next = record.offset + 1
 
     def _take(self, key: str, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
-        kept = self._entries.get(key)
-        known = _offset_of(kept) if kept is not None else self._gone.get(key, -1)
-        offset = _gone_as_of(headers, known) if value is None else _offset_of(value)
-        if offset < known:
+        reign = _reign_of(headers) if value is None else unpack(value).reign
+        if reign < self.reign:
             self._overtaken.add(key)
             return
+        self.reign = reign
         self._overtaken.discard(key)
-        if value is not None:
-            self._entries[key] = value
-            self._gone.pop(key, None)
-            return
-        self._entries.pop(key, None)
-        self._gone.pop(key, None)
-        self._gone[key] = offset
-        if len(self._gone) > MAX_GONE:
-            del self._gone[next(iter(self._gone))]
+        if value is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
+
+    def next_reign(self, generation: int) -> int:
+        """Return the reign of an owner that has read this: above all before, and no other generation's."""
+        return ((self.reign >> _GENERATION_BITS) + 1 << _GENERATION_BITS) + max(generation, 0)
 
     def contents(self) -> dict[str, bytes]:
         """Return what to restore a partition from: each key's content."""
-        return {key: value[_HEAD.size :] for key, value in self._entries.items()}
+        contents = {key: unpack(value).content for key, value in self._values.items()}
+        if not contents.get(EVERY_ROOM, b"?"):
+            del contents[EVERY_ROOM]  # claimed before there was any
+        return contents
+
+    @property
+    def star(self) -> State:
+        """The partition's own state; of offset -1 and without content before there is one."""
+        value = self._values.get(EVERY_ROOM)
+        return State(0, -1, b"") if value is None else unpack(value)
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the states held."""
-        return sum(map(len, self._entries.values()))
-
-    def offset_of(self, key: str) -> int:
-        """Return the offset of the log that a key's state stands for, -1 without one."""
-        kept = self._entries.get(key)
-        return -1 if kept is None else _offset_of(kept)
+        return sum(map(len, self._values.values()))
 
     def newest(self) -> int:
         """Return the highest offset of the log that any state stands for, -1 without any."""
-        return max(map(_offset_of, self._entries.values()), default=-1)
+        return max((unpack(value).offset for value in self._values.values()), default=-1)
 
-    def overtaken(self) -> dict[str, Entry]:
-        """Return what must be written again because an older record stands after it, by key."""
-        return {key: self._entry(key) for key in sorted(self._overtaken)}
-
-    def _entry(self, key: str) -> Entry:
-        kept = self._entries.get(key)
-        return Entry(self._gone.get(key, 0), None) if kept is None else Entry(_offset_of(kept), kept)
+    def overtaken(self) -> dict[str, State | None]:
+        """Return what must be written again because a dead record stands after it; None for a key that is gone."""
+        return {key: unpack(self._values[key]) if key in self._values else None for key in sorted(self._overtaken)}
 
 
-def _gone_as_of(headers: Sequence[tuple[str, bytes]], known: int) -> int:
-    """Return the offset a tombstone stands for; one that says nothing counts where it is."""
+def _reign_of(headers: Sequence[tuple[str, bytes]]) -> int:
     for name, value in headers:
-        if name == OFFSET_HEADER:
-            offset: int = _OFFSET.unpack(value)[0]
-            return offset
-    return known
+        if name == REIGN_HEADER:
+            reign: int = _REIGN.unpack(value)[0]
+            return reign
+    return 0

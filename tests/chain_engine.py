@@ -66,7 +66,7 @@ def _dump(amounts: Mapping[int, int]) -> bytes:
 
 
 def _load(data: bytes) -> dict[int, int]:
-    return {offset: amount for offset, amount in json.loads(data)}
+    return dict(json.loads(data))
 
 
 class ChainEngine:
@@ -91,6 +91,7 @@ class ChainEngine:
             if room is None or offset > room.offset:
                 if room is None or room.is_gone:
                     room = self.rooms[name] = Room()
+                    self.dirty_again.discard(name)
                 room.offset = offset
                 room.open[offset] = int(amount)
                 self.dirty.add(name)

@@ -76,7 +76,9 @@ class _Queued:
 class Client:
     """One process's connection: `send`, `snapshots` and `group` of its `Rooms`."""
 
-    def __init__(self, broker: Broker, random: Random, *, crash_at: int | None = None, stop_at: int | None = None) -> None:
+    def __init__(
+        self, broker: Broker, random: Random, *, crash_at: int | None = None, stop_at: int | None = None
+    ) -> None:
         self.broker, self.random = broker, random
         self.crash_at, self.stop_at = crash_at, stop_at
         self.stopped, self.may_go_on = asyncio.Event(), asyncio.Event()
@@ -135,11 +137,11 @@ class Client:
         assert partition == 0
         return await self._queue(topic, (key or b"", value or b""))
 
-    async def write(self, partition: int, key: str, offset: int, snapshot: bytes | None) -> Confirmation:
+    async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         assert partition == 0
         if snapshot is None:
-            return await self._queue("changelog", (key.encode(), None, tombstone_headers(offset)))
-        return await self._queue("changelog", (key.encode(), pack(offset, snapshot), ()))
+            return await self._queue("changelog", (key.encode(), None, tombstone_headers(reign)))
+        return await self._queue("changelog", (key.encode(), pack(reign, offset, snapshot), ()))
 
     # -- the changelog and the group --------------------------------------------------------------------------
 
