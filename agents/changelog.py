@@ -93,10 +93,15 @@ class Changelog:
         self._loading = wanted
         try:
             ends = await self.ends(wanted)
+            known = sum(self._snapshots(partition).next for partition in wanted)
             for partition in wanted:
                 self._ends.pop(partition, None)
             while any(self._snapshots(partition).next < ends[partition] for partition in wanted):
                 await self._read()
+            log.debug(
+                "snapshots read",
+                extra=facts(partitions=sorted(wanted), n_records=sum(ends.values()) - known, n_records_before=known),
+            )
             return {partition: self._snapshots(partition) for partition in wanted}
         finally:
             self._loading = set()
