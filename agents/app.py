@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -25,7 +26,7 @@ from agents.bridge import JUDGES, Bridge
 from agents.changelog import Changelog
 from agents.clock import Clock
 from agents.config import broker_of, control_key_of, privacy_key_of
-from agents.errors import ProgramError
+from agents.errors import ProgramError, UsageError
 from agents.intake import Cursor
 from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster, bootstrap, changelog_of
 from agents.logs import facts
@@ -68,6 +69,7 @@ _PASSING: Final = (LostError, KafkaError, ConnectionError, TimeoutError)
 def make_app(settings: Settings, cluster: Cluster) -> faust.App:
     """Return a Faust application without agents, set up for this deployment and broker."""
     kafka, worker = settings.kafka, settings.worker
+    _make_folder(worker.data_dir)
     app = faust.App(
         kafka.app_id,
         broker=broker_of(settings).replace(",", ";kafka://"),
@@ -102,6 +104,15 @@ def make_app(settings: Settings, cluster: Cluster) -> faust.App:
     transport.fetch_wait_ms = EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS
     app.transport = transport
     return app
+
+
+def _make_folder(data_dir: str) -> None:
+    """Make the folder Faust asks for; nothing that matters is ever in it."""
+    try:
+        Path(data_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"worker.data_dir must be a folder that can be made, got {data_dir}: {error.strerror}"
+        raise UsageError(msg) from None
 
 
 class Worker:
