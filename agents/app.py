@@ -10,38 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-import faust
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from faust.types import TP
-from yarl import URL
 
+from agents.application import make_app
 from agents.bridge import JUDGES, Bridge
 from agents.changelog import Changelog
 from agents.clock import Clock
-from agents.config import broker_of, control_key_of, privacy_key_of
-from agents.errors import ProgramError, UsageError
+from agents.config import control_key_of, privacy_key_of
+from agents.errors import ProgramError
 from agents.intake import Cursor
-from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster, bootstrap, changelog_of
+from agents.kafka import Cluster, bootstrap, changelog_of
 from agents.logs import facts
 from agents.rooms import LostError, Rooms
 from agents.sender import Confirmation, Headers
 from agents.shard import Pace, Records
 from agents.snapshots import pack, tombstone_headers
-from agents.tables import SnapshotTable, Tables
+from agents.tables import SnapshotTable
 from agents.transport import (
     EMBEDDED_FETCH_WAIT_MS,
     FETCH_WAIT_MS,
     Chunk,
     ChunkConsumer,
-    ChunkTransport,
-    PatientAssignor,
 )
 from pipeline import Engine
 from pipeline.engine import ENGINE_VERSION
@@ -62,57 +56,7 @@ SAVE_STEP_S: Final = 1.0
 RETRY_S: Final = (0.5, 30.0)
 """Pauses between attempts to begin a partition anew: the first, doubled each time, and the longest."""
 
-_PASSING: Final = (LostError, KafkaError, ConnectionError, TimeoutError)
-"""What Kafka or another worker did: the partition begins anew, nothing of it is lost."""
-
-
-def make_app(settings: Settings, cluster: Cluster) -> faust.App:
-    """Return a Faust application without agents, set up for this deployment and broker."""
-    kafka, worker = settings.kafka, settings.worker
-    _make_folder(worker.data_dir)
-    app = faust.App(
-        kafka.app_id,
-        broker=broker_of(settings).replace(",", ";kafka://"),
-        store="memory://",
-        datadir=worker.data_dir,
-        autodiscover=False,
-        key_serializer="raw",
-        value_serializer="raw",
-        topic_partitions=cluster.n_partitions,
-        topic_replication_factor=kafka.replication_factor,
-        topic_allow_declare=False,  # `provision` makes topics; an embedded broker makes them by itself
-        topic_disable_leader=True,
-        stream_wait_empty=False,  # the rooms' own snapshots say what is done
-        broker_client_id="roompulse",
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_heartbeat_interval=kafka.heartbeat_interval_s,
-        broker_rebalance_timeout=kafka.rebalance_timeout_s,
-        broker_commit_interval=1.0,
-        consumer_auto_offset_reset="earliest",
-        producer_max_request_size=MAX_SNAPSHOT_BYTES,
-        web_enabled=worker.web_port != 0,
-        web_bind="127.0.0.1",
-        web_port=worker.web_port or 6066,
-        # Members are told apart by their addresses, also where no page is served.
-        canonical_url=URL(f"http://{socket.gethostname()}-{os.getpid()}"),
-        worker_redirect_stdouts=False,
-        table_standby_replicas=worker.standby_replicas,
-        TableManager=Tables,
-        PartitionAssignor=PatientAssignor if cluster.embedded else "faust.assignor:PartitionAssignor",
-    )
-    transport = ChunkTransport(app.conf.broker_consumer or app.conf.broker, app)
-    transport.fetch_wait_ms = EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS
-    app.transport = transport
-    return app
-
-
-def _make_folder(data_dir: str) -> None:
-    """Make the folder Faust asks for; nothing that matters is ever in it."""
-    try:
-        Path(data_dir).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"worker.data_dir must be a folder that can be made, got {data_dir}: {error.strerror}"
-        raise UsageError(msg) from None
+_PASSING: Final = (LostError, KafkaTimeoutError, ConnectionError, TimeoutError)
 
 
 class Worker:
@@ -242,11 +186,11 @@ class Worker:
         async for event in stream.noack().events():
             try:
                 await self._take(event.message)
-            except _PASSING as error:
-                self._lose(event.message.tp, error)
             except Exception as error:
-                await self._fail(error)
-                return
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
+                self._lose(event.message.tp, error)
 
     async def _take(self, chunk: Chunk) -> None:
         cursor = self._cursors.get(chunk.tp)
@@ -356,21 +300,25 @@ class Worker:
     async def _begin_anew(self) -> None:
         """Bring lost partitions back, again and again while Kafka does not let us."""
         shortest_s, longest_s = RETRY_S
-        pause_s = shortest_s
+        pause_s, back_s = shortest_s, -longest_s
         while not self.app.should_stop:
             await self.app.sleep(pause_s)
+            if not self._lost:
+                # What is lost again soon after it came back has to wait longer than the last time.
+                pause_s = pause_s if time.monotonic() - back_s < longest_s else shortest_s
+                continue
+            pause_s = min(pause_s * 2, longest_s)
             try:
                 await self._bring_back()
-                pause_s = shortest_s
-            except _PASSING as error:
-                pause_s = min(pause_s * 2, longest_s)
+                back_s = time.monotonic()
+            except Exception as error:
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
                 log.warning(
                     "partitions wait for Kafka",
                     extra=facts(error=f"{type(error).__name__}: {error}", again_in_s=pause_s),
                 )
-            except Exception as error:
-                await self._fail(error)
-                return
 
     async def _bring_back(self) -> None:
         lost, number = sorted(self._lost), self._n_assignments
@@ -420,17 +368,22 @@ class Worker:
             pause_s = SAVE_STEP_S
             try:
                 pause_s = min(await self.rooms.save_due(), SAVE_STEP_S)
-            except _PASSING as error:
+            except Exception as error:
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
                 for tp in [tp for tp in self._cursors if tp.topic == ROOM_EVENTS]:
                     if tp.partition not in self.rooms.partitions:
                         self._lose(tp, error)
-            except Exception as error:
-                await self._fail(error)
-                return
             await self.app.sleep(max(pause_s, 0.001))
 
     async def _run_clock(self) -> None:
         await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Say whether Kafka or another worker did it: then the partition begins anew, and nothing of it is lost."""
+    return isinstance(error, _PASSING) or (isinstance(error, KafkaError) and bool(error.retriable))
 
 
 class _Counted:

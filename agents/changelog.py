@@ -77,6 +77,11 @@ class Changelog:
         """Return how many bytes of which partition's snapshots are held in memory."""
         return {partition: snapshots.n_bytes for partition, snapshots in self._held.items()}
 
+    def n_read(self, partition: int) -> int:
+        """Return up to which offset a partition that is held was read."""
+        held = self._held.get(partition)
+        return 0 if held is None else held.next
+
     def stand_by(self, standbys: Collection[int], actives: Collection[int]) -> None:
         """Read these partitions on and on from now; what is neither stood by for nor active is forgotten."""
         self._standbys = frozenset(standbys)
