@@ -349,7 +349,8 @@ class Worker:
         try:
             async with asyncio.timeout(timeout_s):
                 await self.rooms.save_all()
-                await self.app.consumer.commit()
+                if not await self.app.consumer.commit():  # it waited for one under way, which knew less
+                    await self.app.consumer.commit()
                 await self.rooms.bury_all()
         except Exception as error:  # nothing is lost: a successor works it out again from the last snapshots
             log.warning("last snapshots not written", extra=facts(error=type(error).__name__))

@@ -166,6 +166,9 @@ class Rooms:
     def resume(self, partition: int) -> Shard:
         """Go on with a partition that rested."""
         shard = self._shards[partition] = self._resting.pop(partition)
+        shard.is_closing = False
+        if shard.acknowledged >= 0:  # a commit in the middle of a rebalance may have been refused
+            self._group.acknowledge(partition, shard.acknowledged)
         return shard
 
     def forget(self, partition: int) -> None:
@@ -192,7 +195,7 @@ class Rooms:
     async def apply(self, shard: Shard, records: Records) -> None:
         """Apply records to a partition, unless it was taken away, be it for a moment: then they come again."""
         async with shard.applying:
-            if self._shards.get(shard.partition) is shard and records:
+            if self._shards.get(shard.partition) is shard and records and not shard.is_closing:
                 with self._whole_or_gone(shard):
                     await shard.apply(records, self._send)
 
@@ -215,8 +218,13 @@ class Rooms:
         return max(0.0, min(dues, default=now_s + self._pace.shortest_s) - self._clock())
 
     async def save_all(self) -> None:
-        """Bring every partition to its end now: before it goes to another worker, or before the end."""
+        """Bring every partition to its end now: before it goes to another worker, or before the end.
+
+        No record is applied from now on, so that what is committed in the end covers all that was sent.
+        """
         shards = list(self._shards.values())
+        for shard in shards:
+            shard.is_closing = True
         failed = await asyncio.gather(*(self._save(shard, to_the_end=True) for shard in shards), return_exceptions=True)
         for error in failed:
             if error is not None:

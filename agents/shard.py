@@ -129,6 +129,8 @@ class Shard:
         # Records are applied under the first alone, snapshots written under both: while Kafka confirms them, the
         # engine goes on.
         self.applying, self.saving = asyncio.Lock(), asyncio.Lock()
+        self.is_closing = False
+        """Whether records are left to whoever goes on with the partition."""
         self.offset = -1
         """Last record applied since this process got the partition."""
         self.known = self.acknowledged = -1
