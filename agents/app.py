@@ -1,45 +1,43 @@
 """The Faust application: who consumes what, and what happens when partitions come and go.
 
-Faust gives membership, assignment, fetching, commits and the changelog's recovery. What decides is elsewhere:
-`agents.rooms` (engines and snapshots), `agents.bridge` (signatures), `agents.clock` (time), `agents.intake` (no hole,
-no repeat). Any error in them ends the worker: going on after a lost record would be worse than a restart.
+Faust gives membership, assignment, fetching and commits. What decides is elsewhere: `agents.rooms` (engines and
+snapshots), `agents.changelog` (reading them back), `agents.bridge` (signatures), `agents.clock` (time),
+`agents.intake` (no hole, no repeat). A partition whose work Kafka interrupted begins anew from what is durable. Any
+other error ends the worker: going on after a lost record would be worse than a restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, Final, cast
 
-import faust
-from faust.tables.recovery import Recovery
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from faust.types import TP
-from yarl import URL
 
+from agents.application import make_app
 from agents.bridge import JUDGES, Bridge
+from agents.changelog import Changelog
 from agents.clock import Clock
-from agents.config import broker_of, control_key_of, privacy_key_of
+from agents.config import control_key_of, privacy_key_of
 from agents.errors import ProgramError
 from agents.fetch import Detailed
 from agents.intake import Cursor
-from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster, changelog_of
+from agents.kafka import Cluster, bootstrap, changelog_of
 from agents.logs import facts
 from agents.producer import BatchProducer
-from agents.rooms import Rooms
+from agents.rooms import LostError, Rooms
 from agents.sender import Confirmation, Headers
+from agents.shard import Pace
+from agents.snapshots import pack, tombstone_headers
+from agents.tables import SnapshotTable
 from agents.transport import (
     EMBEDDED_FETCH_WAIT_MS,
     FETCH_WAIT_MS,
     Chunk,
     ChunkConsumer,
-    ChunkTransport,
-    PatientAssignor,
-    SnapshotTable,
-    pack,
 )
 from pipeline import Engine
 from pipeline.engine import ENGINE_VERSION
@@ -51,50 +49,16 @@ log = logging.getLogger(__name__)
 TABLE: Final = "rooms"
 QUEUED_CHUNKS: Final = 16
 """Chunks waiting for one agent before fetching pauses: at most a few MiB a partition."""
-REQUEST_MARGIN_S: Final = 5.0
-"""Beyond the longest answer that a broker may owe a consumer; Faust's own 90 s would stall a worker as long."""
 HANDOVER_S: Final = 0.5
 """Share of the rebalance timeout spent on last snapshots; what is not saved by then is worked out again elsewhere."""
+PAUSE: Final = 0.5
+"""A worker that stood still for this share of the session asks the group before it writes on."""
+SAVE_STEP_S: Final = 1.0
+"""The loop that saves comes round at least so often: it is also what notices that the process stood still."""
+RETRY_S: Final = (0.5, 30.0)
+"""Pauses between attempts to begin a partition anew: the first, doubled each time, and the longest."""
 
-
-def make_app(settings: Settings, cluster: Cluster) -> faust.App:
-    """Return a Faust application without agents, set up for this deployment and broker."""
-    kafka, worker = settings.kafka, settings.worker
-    app = faust.App(
-        kafka.app_id,
-        broker=broker_of(settings).replace(",", ";kafka://"),
-        store="memory://",
-        datadir=worker.data_dir,
-        autodiscover=False,
-        key_serializer="raw",
-        value_serializer="raw",
-        topic_partitions=cluster.n_partitions,
-        topic_replication_factor=kafka.replication_factor,
-        topic_allow_declare=False,  # `provision` makes topics; an embedded broker makes them by itself
-        topic_disable_leader=True,
-        stream_wait_empty=False,  # the rooms' own snapshots say what is done
-        broker_client_id="roompulse",
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_heartbeat_interval=kafka.heartbeat_interval_s,
-        broker_rebalance_timeout=kafka.rebalance_timeout_s,
-        broker_commit_interval=1.0,
-        # A broker that is silent for longer is asked no more; joins wait for the whole rebalance.
-        broker_request_timeout=max(kafka.session_timeout_s, kafka.rebalance_timeout_s) + REQUEST_MARGIN_S,
-        consumer_auto_offset_reset="earliest",
-        producer_max_request_size=MAX_SNAPSHOT_BYTES,
-        stream_buffer_maxsize=QUEUED_CHUNKS,  # of the changelogs, while a table is recovered
-        web_enabled=worker.web_port != 0,
-        web_bind="127.0.0.1",
-        web_port=worker.web_port or 6066,
-        # Members are told apart by their addresses, also where no page is served.
-        canonical_url=URL(f"http://{socket.gethostname()}-{os.getpid()}"),
-        worker_redirect_stdouts=False,
-        PartitionAssignor=PatientAssignor if cluster.embedded else "faust.assignor:PartitionAssignor",
-    )
-    transport = ChunkTransport(app.conf.broker_consumer or app.conf.broker, app)
-    transport.fetch_wait_ms = EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS
-    app.transport = transport
-    return app
+_PASSING: Final = (LostError, KafkaTimeoutError, ConnectionError, TimeoutError)
 
 
 class Worker:
@@ -111,8 +75,14 @@ class Worker:
             lambda partition: Engine(own, partition=partition),
             send=self.send,
             snapshots=self,
-            acknowledge=lambda partition, offset: self._consumer.acknowledge(TP(ROOM_EVENTS, partition), offset),
-            snapshot_interval_s=settings.worker.snapshot_interval_s,
+            group=self,
+            pace=Pace(settings.worker.snapshot_interval_s, settings.worker.snapshot_max_interval_s),
+            pause_s=settings.kafka.session_timeout_s * PAUSE,
+        )
+        self.changelog = Changelog(
+            bootstrap(settings),
+            changelog_of(settings),
+            fetch_wait_ms=EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS,
         )
         self.bridge = Bridge(self.send, control_key, self._n_partitions)
         self.clock = Clock(
@@ -135,7 +105,13 @@ class Worker:
         if self.table.changelog_topic_name != changelog_of(settings):
             msg = f"changelog must be named {changelog_of(settings)}, got {self.table.changelog_topic_name}"
             raise ProgramError(msg)
+        self.table.on_assigned = self._on_assigned
         self._cursors: dict[TP, Cursor] = {}
+        self._lost: set[TP] = set()
+        """Partitions of ours that have to begin anew."""
+        self._generation = -1
+        self._n_assignments = 0
+        """What began under one assignment must not end under the next."""
         self._attach()
 
     @property
@@ -166,12 +142,35 @@ class Worker:
         message = (topic, key, value, headers or ())
         return (await self._producer.send_many((message,), partition, timestamp_ms=timestamp_ms))[0]
 
-    async def write(self, partition: int, room_id: str, offset: int, snapshot: bytes | None) -> Confirmation:
-        """Queue a room's snapshot for the changelog."""
-        value = None if snapshot is None else pack(offset, snapshot)
-        confirmation = await self.send(self.table.changelog_topic_name, room_id.encode(), value, partition)
+    async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
+        """Queue the state of a key for the changelog; None removes the key."""
+        topic = self.table.changelog_topic_name
+        if snapshot is None:
+            sent = await self.send(topic, key.encode(), None, partition, headers=tombstone_headers(reign))
+        else:
+            sent = await self.send(topic, key.encode(), pack(reign, offset, snapshot), partition)
+        return _Counted(sent, lambda: self.changelog.wrote(partition))
 
-        return _Kept(confirmation, lambda: self.table.keep(partition, room_id, value))
+    async def is_ours(self, partition: int) -> bool:
+        """Say whether nobody else wrote a partition's snapshots since it began here."""
+        return await self.changelog.is_ours(partition)
+
+    @property
+    def generation(self) -> int:
+        """The group's generation that this worker is a member of."""
+        return self._generation
+
+    def acknowledge(self, partition: int, offset: int) -> None:
+        """Let the next commit of a room partition stand after `offset`."""
+        self._consumer.acknowledge(TP(ROOM_EVENTS, partition), offset)
+
+    def committed(self, partition: int) -> int:
+        """Return the last offset covered by a commit of this generation; -1 without one."""
+        return self._consumer.confirmed_commits.get(TP(ROOM_EVENTS, partition), 0) - 1
+
+    async def still_here(self) -> bool:
+        """Ask the group whether this worker is a member of its current generation."""
+        return await self._consumer.still_here()
 
     # -- from Kafka -------------------------------------------------------------------------------------------
 
@@ -190,6 +189,7 @@ class Worker:
         for signal, handler in handlers:
             signal.connect(handler)
         app.task(self._save_in_turn)
+        app.task(self._begin_anew)
         app.task(self._run_clock)
 
     async def _agent(self, stream: Any) -> None:
@@ -197,8 +197,10 @@ class Worker:
             try:
                 await self._take(event.message)
             except Exception as error:
-                await self._fail(error)
-                return
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
+                self._lose(event.message.tp, error)
             await asyncio.sleep(0)  # what was sent goes out, and the clock ticks, also while chunks wait in a row
 
     async def _take(self, chunk: Chunk) -> None:
@@ -206,6 +208,8 @@ class Worker:
         if cursor is None or chunk.generation_id != self.app.consumer_generation_id:
             return  # of a former assignment: its records come again, here or elsewhere
         shard = self.rooms.shard(chunk.partition)
+        if chunk.topic == ROOM_EVENTS and shard is None:
+            return  # it begins anew
         wanted = cursor.next
         first, last = chunk.records[0][0], chunk.records[-1][0]
         verdict = cursor.judge(first, last, fetched_s=chunk.fetched_s, now_s=time.monotonic())
@@ -232,77 +236,174 @@ class Worker:
             return  # taken away while asking
         cursor.asked(time.monotonic())
 
+    def _lose(self, tp: TP, error: Exception) -> None:
+        """Let a partition begin anew from what is durable."""
+        if self._cursors.pop(tp, None) is None:
+            return
+        if tp.topic == ROOM_EVENTS:
+            self.rooms.forget(tp.partition)
+            self.changelog.forget(tp.partition)
+        self._lost.add(tp)
+        log.warning(
+            "partition begins anew",
+            extra=facts(topic=tp.topic, partition=tp.partition, error=f"{type(error).__name__}: {error}"),
+        )
+
     async def _fail(self, error: Exception) -> None:
-        self.rooms.forget()
+        self.rooms.forget_all()
         log.error("worker fails", exc_info=error)
         await self.app.crash(error)
 
     # -- partitions come and go -------------------------------------------------------------------------------
 
+    def _on_assigned(self, generation: int, actives: Collection[int], standbys: Collection[int]) -> None:
+        """Forget what did not stay with us without a break: in a generation we missed it may have been another's."""
+        stayed = actives if generation == self._generation + 1 else ()
+        self._generation = generation
+        self._n_assignments += 1
+        self._cursors = {}
+        self._lost.clear()
+        self._consumer.confirmed_commits.clear()
+        self.rooms.rest()
+        self.rooms.keep_resting(stayed)
+        self.changelog.stand_by(standbys, actives)
+
     async def _on_recovered(self, *_args: Any, **_kwargs: Any) -> None:
-        """Start with the partitions of this assignment, from the changelog that was just read."""
-        recovery = cast(Recovery, self.app.tables.recovery)  # type: ignore[attr-defined]  # not in TableManagerT
-        if recovery.signal_recovery_start.is_set():
-            return  # assigned anew meanwhile: this is called again once that is recovered
+        """Start with the partitions of this assignment: go on with what rested, read the others' snapshots."""
+        number = self._n_assignments
         assigned = [tp for tp in self.app.consumer.assignment() if tp.topic in (ROOM_EVENTS, *JUDGES)]
         positions = await self._consumer.positions(assigned) if assigned else {}
-        lost = self.table.missing(recovery.active_highwaters)
-        if lost:
-            msg = f"changelog must be read to its end before work begins, got a gap in partitions {lost}: start again"
-            raise ProgramError(msg)
-        for tp, (next_offset, end) in positions.items():
-            newest = self.table.newest(tp.partition) if tp.topic == ROOM_EVENTS else -1
-            if max(next_offset, newest + 1) > end:
+        partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
+        kept = []
+        for partition, offset in self.rooms.resting.items():
+            next_offset, _ = positions.get(TP(ROOM_EVENTS, partition), (offset + 2, 0))
+            if next_offset <= offset + 1 and await self.changelog.is_ours(partition):
+                kept.append(partition)
+        if not await self._start([partition for partition in partitions if partition not in kept], positions, number):
+            return  # assigned anew meanwhile: this is called again for that
+        cursors = {tp: Cursor(next_offset) for tp, (next_offset, _) in positions.items()}
+        for partition in kept:
+            cursors[TP(ROOM_EVENTS, partition)] = Cursor(self.rooms.resume(partition).offset + 1)
+        self.clock.assigned(partitions)
+        self._cursors = cursors
+        log.info("ready", extra=facts(partitions=partitions, generation=self.app.consumer_generation_id, kept=kept))
+
+    async def _start(self, partitions: list[int], positions: Mapping[TP, tuple[int, int]], number: int) -> bool:
+        """Begin partitions from their snapshots; False when another assignment came meanwhile."""
+        found = await self.changelog.load(partitions)
+        for partition in partitions:
+            if self._n_assignments != number:
+                return False
+            snapshots = found[partition]
+            next_offset, end = positions[TP(ROOM_EVENTS, partition)]
+            needed = max(next_offset, snapshots.newest() + 1)
+            if needed > end:
                 msg = (
-                    f"{tp.topic} partition {tp.partition} must reach offset {max(next_offset, newest + 1)}, got {end}: "
+                    f"{ROOM_EVENTS} partition {partition} must reach offset {needed}, got {end}: "
                     "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
                 )
                 raise ProgramError(msg)
-        partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
-        self.rooms.begin({partition: self.table.snapshots(partition) for partition in partitions})
-        self.clock.assigned(partitions)
-        self._cursors = {tp: Cursor(next_offset) for tp, (next_offset, _) in positions.items()}
-        log.info("ready", extra=facts(partitions=partitions, generation=self.app.consumer_generation_id))
+            self.rooms.begin(partition, snapshots)
+            self.changelog.release(partition)
+            await asyncio.sleep(0)  # a large partition takes its time: others' turn
+        return self._n_assignments == number
+
+    async def _begin_anew(self) -> None:
+        """Bring lost partitions back, again and again while Kafka does not let us."""
+        shortest_s, longest_s = RETRY_S
+        pause_s, back_s = shortest_s, -longest_s
+        while not self.app.should_stop:
+            await self.app.sleep(pause_s)
+            if not self._lost:
+                # What is lost again soon after it came back has to wait longer than the last time.
+                pause_s = pause_s if time.monotonic() - back_s < longest_s else shortest_s
+                continue
+            pause_s = min(pause_s * 2, longest_s)
+            try:
+                await self._bring_back()
+                back_s = time.monotonic()
+            except Exception as error:
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
+                log.warning(
+                    "partitions wait for Kafka",
+                    extra=facts(error=f"{type(error).__name__}: {error}", again_in_s=pause_s),
+                )
+
+    async def _bring_back(self) -> None:
+        lost, number = sorted(self._lost), self._n_assignments
+        if not lost or not await self._consumer.still_here():
+            return  # a worker that is no member is assigned anew
+        positions = await self._consumer.positions(lost)
+        if not await self._start([tp.partition for tp in lost if tp.topic == ROOM_EVENTS], positions, number):
+            return
+        for tp in lost:
+            self._lost.discard(tp)
+            self._cursors[tp] = Cursor(positions[tp][0])
+        await self.app.consumer.seek_wait({tp: positions[tp][0] for tp in lost})
+        log.info("ready again", extra=facts(partitions=[f"{tp.topic}-{tp.partition}" for tp in lost]))
 
     async def _on_revoked(self, *_args: Any, **_kwargs: Any) -> None:
         await self._hand_over(self._settings.kafka.rebalance_timeout_s * HANDOVER_S)
 
     async def _on_shutdown(self, *_args: Any, **_kwargs: Any) -> None:
         await self._hand_over(self._settings.kafka.rebalance_timeout_s)
+        self.rooms.forget_all()
+        await self.changelog.stop()
 
     async def _hand_over(self, timeout_s: float) -> None:
-        """Save what can be saved in time, then let go of everything."""
+        """Save what can be saved in time, then let everything rest until it is known whose it is."""
         self._cursors = {}
+        self._lost.clear()
+        self._n_assignments += 1
         try:
             async with asyncio.timeout(timeout_s):
                 await self.rooms.save_all()
-                await self.app.consumer.commit()
+                if not await self.app.consumer.commit():  # it waited for one under way, which knew less
+                    await self.app.consumer.commit()
+                await self.rooms.bury_all()
         except Exception as error:  # nothing is lost: a successor works it out again from the last snapshots
             log.warning("last snapshots not written", extra=facts(error=type(error).__name__))
         finally:
-            self.rooms.forget()
+            self.rooms.rest()
+        if self.rooms.n_written_bytes:
+            log.info(
+                "snapshots written so far",
+                extra=facts(n_input_bytes=self.rooms.n_input_bytes, n_written_bytes=self.rooms.n_written_bytes),
+            )
 
     # -- as time goes by --------------------------------------------------------------------------------------
 
     async def _save_in_turn(self) -> None:
         while not self.app.should_stop:
+            pause_s = SAVE_STEP_S
             try:
-                pause_s = await self.rooms.save_due()
+                pause_s = min(await self.rooms.save_due(), SAVE_STEP_S)
             except Exception as error:
-                await self._fail(error)
-                return
-            await self.app.sleep(max(pause_s, 0.01))
+                if not _is_passing(error):
+                    await self._fail(error)
+                    return
+                for tp in [tp for tp in self._cursors if tp.topic == ROOM_EVENTS]:
+                    if tp.partition not in self.rooms.partitions:
+                        self._lose(tp, error)
+            await self.app.sleep(max(pause_s, 0.001))
 
     async def _run_clock(self) -> None:
         await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
 
 
-class _Kept:
-    """A snapshot's confirmation; once it is there, this process holds the snapshot too."""
+def _is_passing(error: Exception) -> bool:
+    """Say whether Kafka or another worker did it: then the partition begins anew, and nothing of it is lost."""
+    return isinstance(error, _PASSING) or (isinstance(error, KafkaError) and bool(error.retriable))
 
-    def __init__(self, confirmation: Confirmation, keep: Callable[[], None]) -> None:
-        self._confirmation, self._keep = confirmation, keep
+
+class _Counted:
+    """A snapshot's confirmation; once it is there, the changelog is one record of ours longer."""
+
+    def __init__(self, confirmation: Confirmation, count: Callable[[], None]) -> None:
+        self._confirmation, self._count = confirmation, count
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from self._confirmation.__await__()
-        self._keep()
+        self._count()

@@ -15,6 +15,7 @@ from kafka.partitioner.default import murmur2
 
 from agents.config import broker_of
 from agents.errors import ProgramError
+from agents.logs import facts
 from schemas.settings import Settings
 from schemas.topics import DAY_MS, TOPICS, Topic
 
@@ -23,6 +24,8 @@ logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 CONNECT_TIMEOUT_S: Final = 20.0
 REQUEST_TIMEOUT_S: Final = 20.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
+"""Between attempts to reach a broker: the first, doubled each time, and the longest."""
 MAX_SNAPSHOT_BYTES: Final = 8 * 1024 * 1024
 """A busy room's snapshot with its order ledger; Kafka's own default is 1 MiB."""
 MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -30,6 +33,13 @@ MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 SEGMENTS: Final = 24
 """Parts in which a topic is forgotten: records stay at most this share of the retention longer."""
 HOUR_MS: Final = 60 * 60 * 1000
+COMPACTION_LAG_MS: Final = HOUR_MS
+"""How long the changelog keeps what a later record of the same key replaces.
+
+That record may be one of a worker that was taken for dead, and count for nothing (`agents.snapshots`): in this time
+the partition's owner, or whoever starts next, writes again what does.
+"""
+log = logging.getLogger(__name__)
 
 Status = Literal["present", "created", "missing", "differs"]
 Made = TypeVar("Made")
@@ -98,7 +108,7 @@ def connect(
     make: Callable[..., Made], servers: Sequence[str], timeout_s: float = CONNECT_TIMEOUT_S, **kwargs: Any
 ) -> Made:
     """Return a client once a broker answers; raise ProgramError, with the hosts, when none does in time."""
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, FIRST_PAUSE_S
     while True:
         try:
             return make(bootstrap_servers=list(servers), **kwargs)
@@ -111,7 +121,12 @@ def connect(
                     "start it, or correct ROOMPULSE_BROKER"
                 )
                 raise ProgramError(msg) from None
-            time.sleep(min(0.5, left_s))
+            pause_s = min(pause_s * 2, left_s, LONGEST_PAUSE_S)
+            log.warning(
+                "broker does not answer",
+                extra=facts(servers=",".join(servers), error=type(error).__name__, again_in_s=round(pause_s, 1)),
+            )
+            time.sleep(pause_s)
 
 
 def inspect(settings: Settings, *, create: bool = False, timeout_s: float = CONNECT_TIMEOUT_S) -> Cluster:
@@ -158,13 +173,35 @@ def inspect(settings: Settings, *, create: bool = False, timeout_s: float = CONN
     return Cluster(embedded, tuple(states))
 
 
-def ready(settings: Settings, timeout_s: float = CONNECT_TIMEOUT_S) -> Cluster:
-    """Return the cluster a worker can work on; raise ProgramError when its topics are not right."""
-    cluster = inspect(settings, timeout_s=timeout_s)
-    if cluster.problems:
-        msg = f"{'; '.join(cluster.problems)}: run roompulse provision"
-        raise ProgramError(msg)
-    return cluster
+def ready(settings: Settings, timeout_s: float | None = None) -> Cluster:
+    """Return the cluster a worker can work on, once it is there.
+
+    Workers may be started before their broker, or before `provision` made its topics: both are waited for, each look
+    at topics that are missing with twice the pause.
+
+    Parameters
+    ----------
+    timeout_s : how long to wait; `worker.start_timeout_s` by default.
+
+    Raises
+    ------
+    ProgramError
+        No broker answered in time, or its topics are not right.
+    """
+    timeout_s = settings.worker.start_timeout_s if timeout_s is None else timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, FIRST_PAUSE_S
+    while True:
+        cluster = inspect(settings, timeout_s=max(deadline_s - time.monotonic(), FIRST_PAUSE_S))
+        if not cluster.problems:
+            return cluster
+        problems, left_s = "; ".join(cluster.problems), deadline_s - time.monotonic()
+        # What is missing may still be made; a number of partitions stays wrong.
+        if left_s <= 0 or not any(topic.status == "missing" for topic in cluster.topics):
+            msg = f"{problems}: run roompulse provision"
+            raise ProgramError(msg)
+        pause_s = min(pause_s * 2, left_s, LONGEST_PAUSE_S)
+        log.warning("topics are not right", extra=facts(problems=problems, again_in_s=round(pause_s, 1)))
+        time.sleep(pause_s)
 
 
 def _partition_counts(servers: list[str], timeout_s: float, expected: Sequence[str] = ()) -> dict[str, int]:
@@ -201,6 +238,7 @@ def _settings_of(topic: Topic, settings: Settings) -> dict[str, str]:
     if topic.cleanup == "compact":
         configs["max.message.bytes"] = str(MAX_SNAPSHOT_BYTES)
         configs["segment.bytes"] = str(MAX_SEGMENT_BYTES)
+        configs["min.compaction.lag.ms"] = str(COMPACTION_LAG_MS)
     if settings.kafka.min_insync_replicas is not None:
         configs["min.insync.replicas"] = str(settings.kafka.min_insync_replicas)
     return configs

@@ -80,7 +80,7 @@ def configure(settings: WorkerSettings, stream: TextIO | None = None) -> None:
     # Faust prints whole messages when sending one fails; ours are sent past that, and what fails is told by us.
     logging.getLogger("faust.topics").setLevel(logging.CRITICAL)
     # Faust's services there tell each start and stop; every join of a group is a warning. We tell what matters of both.
-    for name in ("agents.transport", "agents.producer"):
+    for name in ("agents.transport", "agents.tables", "agents.producer"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     for name in ("aiokafka.consumer.group_coordinator", "faust.tables.recovery"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

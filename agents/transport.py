@@ -1,30 +1,26 @@
-"""Faust bent where exact state needs it: a partition's fetched records as one message, and a table of snapshots.
+"""Faust bent where exact state needs it: a partition's fetched records as one message, and commits that tell.
 
-Rebalancing, fetching, commits and the recovery of tables stay Faust's. What is different, and why:
+Rebalancing, fetching and commits stay Faust's. What is different, and why:
 
-- One fetch is handed on as chunks of records, so that Faust's cost is paid once a chunk; the changelogs' too, since a
-  recovery that pays it for each snapshot takes ten times as long.
+- One fetch is handed on as chunks of records, so that Faust's cost is paid once a chunk.
 - Faust acknowledges messages it skips in a rebalance; here only `acknowledge` moves the commit.
 - Faust drops messages below the offset it read last, which a late message can set too high; `agents.intake` judges.
 - A partition that was just taken away has no high-water mark: asking for it raises, which would end the worker.
-- A table's store knows a key once; here the same key (`*`) lives in every partition.
+- Faust takes a commit for done whatever the broker said; here it is known which ones this generation's were.
 """
 
 from __future__ import annotations
 
-import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
-import faust
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, EventT
+from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from agents.errors import ProgramError
 from agents.fetch import MAX_FETCH_BYTES, MAX_PARTITION_FETCH_BYTES, Fetched, LogRecord, fetched
 from agents.producer import BatchProducer
 
@@ -43,12 +39,6 @@ class Chunk(ConsumerMessage):
     records: list[LogRecord]
     fetched_s: float
     """When asking for them began, on the monotonic clock."""
-
-
-def messages(batch: Iterable[EventT[Any]]) -> Iterator[tuple[int, list[LogRecord]]]:
-    """Yield partition and records of what the recovery of a table hands over, each partition's in order."""
-    for event in batch:
-        yield event.message.partition, cast(Chunk, event.message).records
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -79,6 +69,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
 class ChunkConsumer(driver.Consumer):
     """Hands on each partition's fetched records as chunks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.confirmed_commits: dict[TP, int] = {}
+        """Next offsets that stand in the group by a commit of the present generation; emptied with each assignment."""
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
@@ -150,6 +145,30 @@ class ChunkConsumer(driver.Consumer):
         """Let the next commit stand after `offset`: all up to it is done and durable."""
         self._acked[tp].append(offset)
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, and note what the broker took from a member of its current generation.
+
+        Generation and member id go with the request, and no broker takes it under ones that have passed. They are
+        compared before and after, since a request that waited for the coordinator may have gone out with others; a
+        consumer without a generation (-1) is let in by a group that has no members, which proves nothing.
+        """
+        before = self._membership()
+        done = await super()._commit(offsets)
+        if done and before[0] > 0 and before == self._membership():
+            for tp, offset in offsets.items():
+                self.confirmed_commits[tp] = max(offset, self.confirmed_commits.get(tp, 0))
+        return done
+
+    def _membership(self) -> tuple[int, str]:
+        coordinator = self._thread._ensure_consumer()._coordinator
+        return coordinator.generation, coordinator.member_id
+
+    async def still_here(self) -> bool:
+        """Ask the group at once whether this worker is a member of its current generation; if not, it joins again."""
+        thread = self._thread
+        is_member: bool = await thread.call_thread(_heartbeat, thread._ensure_consumer())
+        return is_member and self._membership()[0] == self.app.consumer_generation_id
+
     def _new_offset(self, tp: TP) -> int | None:
         acknowledged = self._acked[tp]
         if not acknowledged:
@@ -163,6 +182,11 @@ class ChunkConsumer(driver.Consumer):
         thread = self._thread
         found: dict[TP, tuple[int, int]] = await thread.call_thread(_positions, thread._ensure_consumer(), list(tps))
         return found
+
+
+async def _heartbeat(consumer: Any) -> bool:
+    coordinator = consumer._coordinator
+    return bool(coordinator.generation > 0 and await coordinator._do_heartbeat())
 
 
 async def _positions(consumer: Any, tps: list[TP]) -> dict[TP, tuple[int, int]]:
@@ -189,81 +213,3 @@ class PatientAssignor(PartitionAssignor):
         """Return each member's part, after the others had time to ask for theirs."""
         time.sleep(EMBEDDED_LEADER_DELAY_S)  # in the consumer's own thread
         return super().assign(cluster, member_metadata)
-
-
-_FORMAT: Final = 1
-_HEAD: Final = struct.Struct(">BQ")
-
-
-def pack(offset: int, snapshot: bytes) -> bytes:
-    """Return a snapshot as the changelog holds it: format, offset of the partition it stands for, content."""
-    return _HEAD.pack(_FORMAT, offset) + snapshot
-
-
-def unpack(value: bytes) -> tuple[int, bytes]:
-    """Return offset and content of a changelog value; raise ProgramError when a newer program wrote it."""
-    if len(value) < _HEAD.size or value[0] != _FORMAT:
-        msg = f"snapshot must be of format {_FORMAT}, got {value[:1].hex() or 'nothing'}: run the version that wrote it"
-        raise ProgramError(msg)
-    return _HEAD.unpack_from(value)[1], value[_HEAD.size :]
-
-
-class SnapshotTable(faust.Table[bytes, bytes]):
-    """Snapshots a partition and room, kept in a compacted changelog; this process holds its own partitions' copy.
-
-    A worker that was taken for dead may still write a snapshot after its successor did. The log makes both the same
-    function of their offset, so the one with the higher offset is kept, whichever was written last.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.saved: dict[int, dict[str, bytes]] = {}
-        """Packed snapshots: partition -> room -> value."""
-        self.applied: dict[int, int] = {}
-        """Offset of the changelog up to which `saved` stands, by partition."""
-
-    def keep(self, partition: int, room: str, value: bytes | None) -> None:
-        """Hold a snapshot that is in the changelog; None is a tombstone."""
-        rooms = self.saved.get(partition)
-        if rooms is None:
-            return
-        if value is None:
-            rooms.pop(room, None)
-        elif room not in rooms or unpack(rooms[room])[0] <= unpack(value)[0]:
-            rooms[room] = value
-
-    def snapshots(self, partition: int) -> dict[str, bytes]:
-        """Return what to restore a partition from."""
-        return {room: unpack(value)[1] for room, value in self.saved.get(partition, {}).items()}
-
-    def newest(self, partition: int) -> int:
-        """Return the highest offset of the log that a snapshot of this partition stands for, -1 without any."""
-        return max((unpack(value)[0] for value in self.saved.get(partition, {}).values()), default=-1)
-
-    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Take in changelog records, each partition's in order."""
-        for partition, records in messages(batch):
-            for offset, _, value, key in records:
-                # A partition that is not ours is not in `applied`: what is still on its way for it is left out.
-                if offset > self.applied.get(partition, offset):
-                    self.applied[partition] = offset
-                    self.keep(partition, (key or b"").decode(), value or None)
-
-    def persisted_offset(self, tp: TP) -> int | None:
-        """Return where to read the changelog on from: Faust's own note can belong to a former assignment."""
-        return self.applied.get(tp.partition, -1)
-
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Forget partitions that went, start empty with those that came."""
-        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        here = {tp.partition for tp in assigned if tp.topic == self.changelog_topic_name}
-        came = {tp.partition for tp in newly_assigned if tp.topic == self.changelog_topic_name}
-        self.saved = {partition: {} if partition in came else self.saved.get(partition, {}) for partition in here}
-        self.applied = {partition: -1 if partition in came else self.applied.get(partition, -1) for partition in here}
-
-    def missing(self, highwaters: Mapping[TP, int]) -> list[int]:
-        """Return partitions whose changelog was not read to its end as it was when recovery began."""
-        ends = {tp.partition: end for tp, end in highwaters.items() if tp.topic == self.changelog_topic_name}
-        return [partition for partition, applied in self.applied.items() if applied < ends.get(partition, -1)]

@@ -337,10 +337,29 @@ class WorkerSettings(Section):
 
     data_dir: str = Field(".roompulse", min_length=1, description="local tables; can be deleted at any time")
     web_port: int = Field(0, ge=0, le=65_535, description="status page on loopback; 0 turns it off")
-    snapshot_interval_s: float = Field(5.0, gt=0, le=600)
+    snapshot_interval_s: float = Field(
+        5.0, gt=0, le=600, description="each room that changed is written once in this time; twice of it is repeated"
+    )
+    snapshot_max_interval_s: float = Field(
+        60.0, gt=0, le=3_600, description="the same when snapshots would else take more bytes than came in"
+    )
+    standby_replicas: int = Field(
+        0, ge=0, le=5, description="workers that hold a partition's snapshots ready beside its own; 1 in production"
+    )
+    start_timeout_s: float = Field(60.0, gt=0, description="how long a start waits for the broker and its topics")
     clock: bool = Field(True, description="write ticks into own partitions; off when a log is played in its own time")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json")
+
+    @model_validator(mode="after")
+    def _intervals(self) -> WorkerSettings:
+        if self.snapshot_max_interval_s < self.snapshot_interval_s:
+            msg = (
+                f"snapshot_max_interval_s must be at least snapshot_interval_s ({self.snapshot_interval_s}), "
+                f"got {self.snapshot_max_interval_s}"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class Settings(Section):

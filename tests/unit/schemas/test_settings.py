@@ -76,6 +76,11 @@ CONTRADICTIONS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("feeds", {"late_after_s": 99_999}, "dead_after_s must exceed late_after_s (99999)"),
     ("feeds", {"gap_factor_late": 7.5, "gap_factor_dead": 7.5}, "gap_factor_dead must exceed gap_factor_late (7.5)"),
+    (
+        "worker",
+        {"snapshot_interval_s": 120.0},
+        "snapshot_max_interval_s must be at least snapshot_interval_s (120.0)",
+    ),
     ("detect", {"needed": 4, "of_last": 3}, "needed must be <= of_last (3)"),
     ("detect", {"clear_z": 3.5, "open_z": 3.5}, "clear_z must be below open_z (3.5)"),
     ("detect", {"min_samples": 41, "history": 40}, "min_samples must be <= history (40)"),
