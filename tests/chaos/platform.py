@@ -41,6 +41,8 @@ class Config(NamedTuple):
     seed: int
     control_key: str
     plans: list[Plan]
+    is_mute: bool = False
+    """Act, but write to no topic: the run is over, and only what is still open has to be settled."""
 
     @classmethod
     def read(cls, file: Path) -> Config:
@@ -182,6 +184,8 @@ class Platform:
             self._send(ROOM_EVENTS, plan.room_id, about | plan_shown(plan, self.values[plan.plan_id]))
 
     def _send(self, topic: str, room: str, message: dict[str, Any]) -> None:
+        if self.config.is_mute:
+            return
         partition = partition_of(room, self.config.n_partitions)
         self.producer.produce(topic, orjson.dumps(message), room.encode(), partition)
 
