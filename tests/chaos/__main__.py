@@ -10,13 +10,13 @@ from pathlib import Path
 
 import orjson
 
-from tests.chaos.brokers import Brokers, Embedded
+from tests.chaos.brokers import Brokers, Embedded, Kafka
 from tests.chaos.run import Report, Run
 
 
 def brokers_of(name: str) -> Brokers:
     """Return fresh brokers of that kind."""
-    return Embedded()
+    return Embedded() if name == "embedded" else Kafka(3 if name == "kafka3" else 1)
 
 
 def run_seed(seed: int, folder: Path, *, brokers: str, rate: int, seconds: float, n_rooms: int) -> Report:
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1_000, help="events a second")
     parser.add_argument("--seconds", type=float, default=30.0, help="of load")
     parser.add_argument("--rooms", type=int, default=16)
-    parser.add_argument("--brokers", choices=("embedded", "kafka"), default="embedded")
+    parser.add_argument("--brokers", choices=("embedded", "kafka", "kafka3"), default="embedded")
     parser.add_argument("--keep", type=Path, help="folder for everything that was left of failed seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object a seed")
     chosen = parser.parse_args()

@@ -52,8 +52,8 @@ def sessions(truth: Mapping[str, Mapping[str, int]], told: Mapping[str, Mapping[
 class Replay:
     """`roompulse dump` of each partition, piped into `roompulse replay`: messages and summaries."""
 
-    def __init__(self, bootstrap: str, folder: Path, n_partitions: int) -> None:
-        self._env, self._folder = environment(bootstrap), folder
+    def __init__(self, brokers: Mapping[str, str], folder: Path, n_partitions: int) -> None:
+        self._env, self._folder = environment(brokers), folder
         self.problems: list[str] = []
         self.messages: dict[int, dict[str, set[bytes]]] = {}
         self.summaries: dict[int, dict[str, Any]] = {}
@@ -104,7 +104,9 @@ def live_is_replay(live: Iterable[Message], replay: Replay) -> list[str]:
                     other = {_named(topic, value): value for value in (replayed if what == "extra" else from_rooms)}
                     twin = next(((value, other[n]) for value in values if (n := _named(topic, value)) in other), None)
                     if twin and what == "extra":
-                        found.append(f"  the same id with other content: sent {twin[0]!r:.1500} replayed {twin[1]!r:.1500}")
+                        found.append(
+                            f"  one id, two contents: sent {twin[0]!r:.1500} replayed {twin[1]!r:.1500}"
+                        )
     return found
 
 
@@ -146,7 +148,8 @@ def _meant(live: Iterable[Message]) -> dict[str, dict[str, Any]]:
     found = {}
     for message in live:
         command = orjson.loads(message.value) if message.topic == BID_COMMANDS else {}
-        is_meant = command.get("status") == "approved" or (command.get("mode"), command.get("status")) == ("auto", "issued")
+        status = command.get("status")
+        is_meant = status == "approved" or (command.get("mode"), status) == ("auto", "issued")
         if is_meant and command["action"] in KNOBS:
             found[command["command_id"]] = command
     return found
@@ -185,6 +188,7 @@ def commands(live: Collection[Message], replay: Replay, ledger: list[dict[str, A
         if line["seq"] <= last.get(line["knob"], 0):
             found.append(f"seq must rise, got {line['seq']} after {last[line['knob']]} for {line['knob']}")
         last[line["knob"]] = line["seq"]
-    found += [f"command must be acted on or refused, got neither: {meant[name]}" for name in meant.keys() - times.keys()]
+    left = meant.keys() - times.keys()
+    found += [f"command must be acted on or refused, got neither: {meant[name]}" for name in sorted(left)]
     found += [f"ledger must hold commands that were meant, got {name}" for name in times.keys() - meant.keys()]
     return found

@@ -141,8 +141,8 @@ class Platform:
                 "knob": knob,
                 "ts": now,
             }
-            told = {"beat_ms": self.beats.get(partition, 0), "last_seq": last_seq, "is_killed": is_killed}
-            if may_act(command, now, is_done=command_id in self.done, **told):
+            beat_ms, is_done = self.beats.get(partition, 0), command_id in self.done
+            if may_act(command, now, beat_ms=beat_ms, last_seq=last_seq, is_done=is_done, is_killed=is_killed):
                 self.ledger.write(line | {"what": "applied"})  # this is the act
                 if self.random.random() < DIES_RATIO:
                     os._exit(DIED_IN_ACT)

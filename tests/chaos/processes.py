@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,12 +56,23 @@ RUNNING: Final = {
 }
 
 
-def environment(bootstrap: str, **more: str) -> dict[str, str]:
+def environment(brokers: Mapping[str, str], **more: str) -> dict[str, str]:
     """Return the environment of a `roompulse` process of this deployment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
     path = os.pathsep.join(filter(None, (str(REPOSITORY), inherited.get("PYTHONPATH"))))
     settings = {f"ROOMPULSE_{name}": value for name, value in (POLICY | RUNNING | more).items()}
-    return inherited | settings | {"ROOMPULSE_BROKER": f"kafka://{bootstrap}", "PYTHONPATH": path}
+    return inherited | dict(brokers) | settings | {"PYTHONPATH": path}
+
+
+def provision(brokers: Mapping[str, str]) -> None:
+    """Make the topics as a user does; an embedded broker makes them by itself."""
+    said = subprocess.run(
+        [sys.executable, "-m", "agents", "provision"],
+        cwd=REPOSITORY, env=environment(brokers), capture_output=True, timeout=STOP_TIMEOUT_S, check=False,
+    )  # fmt: skip
+    if said.returncode:
+        msg = f"provision must end with 0, got {said.returncode}: {said.stderr!r}"
+        raise RuntimeError(msg)
 
 
 class Child:
@@ -110,8 +122,8 @@ class Child:
 class Processes:
     """Workers by slot, and the platform; `events` says what was done to them and when."""
 
-    def __init__(self, bootstrap: str, folder: Path, n_partitions: int) -> None:
-        self._bootstrap, self._folder, self._n_partitions = bootstrap, folder, n_partitions
+    def __init__(self, brokers: Mapping[str, str], folder: Path) -> None:
+        self._brokers, self._folder = brokers, folder
         self.slots: list[Child | None] = [None] * N_SLOTS
         self.wanted: set[int] = set()
         """Slots that a supervisor keeps filled."""
@@ -139,7 +151,7 @@ class Processes:
         if held is not None and held.code is None:
             return None
         name = f"worker-{slot}-{len(self.all)}"
-        env = environment(self._bootstrap, WORKER__DATA_DIR=str(self._folder / name), **more)
+        env = environment(self._brokers, WORKER__DATA_DIR=str(self._folder / name), **more)
         child = self.slots[slot] = Child(name, self._folder, ["-m", "agents", "worker"], env)
         self.all.append(child)
         self.note(f"started {name}")
@@ -207,7 +219,7 @@ class Processes:
         """Start the ad platform, for the first time or again."""
         name = f"platform-{self.n_platform_ends}"
         arguments = ["-m", "tests.chaos.platform", str(self._folder / "platform.json")]
-        self.platform = Child(name, self._folder, arguments, environment(self._bootstrap))
+        self.platform = Child(name, self._folder, arguments, environment(self._brokers))
 
     def stop_platform(self) -> None:
         """End the platform for good."""

@@ -14,7 +14,7 @@ from tests.chaos import checks
 from tests.chaos.brokers import Brokers
 from tests.chaos.load import Load, LoadMaker
 from tests.chaos.platform import Config, now_ms, read_ledger
-from tests.chaos.processes import APP_ID, CONTROL_KEY, Processes
+from tests.chaos.processes import APP_ID, CONTROL_KEY, Processes, provision
 from tests.chaos.schedule import Act, schedule
 from tests.chaos.wire import SOURCES, Collector, Group, Sending
 
@@ -60,7 +60,7 @@ class Run:
     def __init__(self, seed: int, brokers: Brokers, folder: Path, *, rate: int, seconds: float, n_rooms: int) -> None:
         self.report = Report(seed, rate, seconds, brokers.name)
         self._brokers, self._folder, self._n_rooms = brokers, folder, n_rooms
-        self.processes = Processes(brokers.bootstrap, folder, brokers.n_partitions)
+        self.processes = Processes(brokers.settings, folder)
         self.n_workers, self.acts = schedule(seed, seconds, n_brokers_restartable=brokers.n_restartable)
         self.report.schedule = [f"{self.n_workers} workers", *map(str, self.acts)]
         self._group = Group(brokers.bootstrap, brokers.n_partitions)
@@ -89,6 +89,7 @@ class Run:
 
     def _run(self) -> None:
         report, processes = self.report, self.processes
+        provision(self._brokers.settings)
         for slot in range(self.n_workers):
             processes.start(slot)
         load = self._make_load()
@@ -153,12 +154,15 @@ class Run:
             case "platform_kill":
                 if processes.platform is not None:
                     processes.platform.send(signal.SIGKILL)
-            case "broker_down":
-                processes.note(f"broker {act.slot} down")
-                self._brokers.down(act.slot)
-            case "broker_up":
-                processes.note(f"broker {act.slot} up")
-                self._brokers.up(act.slot)
+            case "broker_kill":
+                processes.note(f"kill -9 of broker {act.slot}")
+                self._brokers.kill(act.slot)
+            case "broker_halt":
+                processes.note(f"SIGTERM to broker {act.slot}")
+                self._brokers.halt(act.slot)
+            case "broker_back":
+                self._brokers.bring_back(act.slot)
+                processes.note(f"broker {act.slot} is back")
 
     # -- the end ----------------------------------------------------------------------------------------------
 
@@ -177,9 +181,11 @@ class Run:
 
         self._await(is_worked_off, "the group has worked off the load")
         self.report.stats["caught_up_s"] = round(time.monotonic() - began_s, 1)
-        self._await(
-            lambda: not checks.sessions(load.truth, self._collector.sessions(), ""), "signals meet the truth", fatal=False
-        )
+
+        def is_true() -> bool:
+            return not checks.sessions(load.truth, self._collector.sessions(), "")
+
+        self._await(is_true, "signals meet the truth", fatal=False)
         processes.stop_platform()
         ends = self._group.ends((OPS_CONTROL, BID_ACKS))
         self._await(is_worked_off, "the bridge has carried everything")
@@ -228,7 +234,7 @@ class Run:
         self._config(load, is_mute=True)
         self.processes.start_platform()
         report.problems += checks.sessions(load.truth, self._collector.sessions(), "signals")
-        replay = checks.Replay(self._brokers.bootstrap, self._folder, self._brokers.n_partitions)
+        replay = checks.Replay(self._brokers.settings, self._folder, self._brokers.n_partitions)
         replayed = {name: room["session"] for s in replay.summaries.values() for name, room in s["rooms"].items()}
         report.problems += checks.sessions(load.truth, replayed, "replay")
         report.problems += checks.live_is_replay(live, replay)

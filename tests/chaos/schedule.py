@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final, Literal, NamedTuple
 
-Deed = Literal["start", "kill", "term", "freeze", "thaw", "platform_kill", "broker_down", "broker_up"]
+Deed = Literal["start", "kill", "term", "freeze", "thaw", "platform_kill", "broker_kill", "broker_halt", "broker_back"]
 N_SLOTS: Final = 3
 SECONDS_PER_FAULT: Final = 5.0
 ZOMBIE_S: Final = (7.5, 10.0)
@@ -34,8 +34,7 @@ def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tu
     makers = [_kill, _kill, _zombie, _zombie, _rolling, _scale, _platform]
     makers += [_broker] * (2 if n_brokers_restartable else 0)
     acts: list[Act] = []
-    n_faults = max(2, round(seconds / SECONDS_PER_FAULT))
-    for _ in range(n_faults):
+    for _ in range(max(2, round(seconds / SECONDS_PER_FAULT))):
         at_s = random.uniform(0.5, max(1.0, seconds * 0.85))
         acts += random.choice(makers)(random, at_s, n_workers, n_brokers_restartable)
     return n_workers, sorted(acts)
@@ -78,4 +77,5 @@ def _platform(_: Random, at_s: float, __: int, ___: int) -> list[Act]:
 
 def _broker(random: Random, at_s: float, _: int, n_brokers: int) -> list[Act]:
     number = random.randrange(n_brokers)
-    return [Act(at_s, "broker_down", number), Act(at_s + random.uniform(2.0, 6.0), "broker_up", number)]
+    way: Deed = random.choice(("broker_kill", "broker_halt"))
+    return [Act(at_s, way, number), Act(at_s + random.uniform(1.0, 5.0), "broker_back", number)]
