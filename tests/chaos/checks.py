@@ -104,9 +104,7 @@ def live_is_replay(live: Iterable[Message], replay: Replay) -> list[str]:
                     other = {_named(topic, value): value for value in (replayed if what == "extra" else from_rooms)}
                     twin = next(((value, other[n]) for value in values if (n := _named(topic, value)) in other), None)
                     if twin and what == "extra":
-                        found.append(
-                            f"  one id, two contents: sent {twin[0]!r:.1500} replayed {twin[1]!r:.1500}"
-                        )
+                        found.append(f"  one id, two contents: sent {twin[0]!r:.1500} replayed {twin[1]!r:.1500}")
     return found
 
 
