@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -51,6 +52,8 @@ def main() -> int:
     chosen = parser.parse_args()
     first, colon, last = chosen.seeds.partition(":")
     seeds = range(int(first), int(last) if colon else int(first) + 1)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))  # so that no process of a run is left behind
     n_failed = 0
     for seed in seeds:
         folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
