@@ -27,7 +27,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo test lint style types imports schemas lock clean
+.PHONY: help venv dev-venv demo test test-chaos lint style types imports schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ demo: $(RUNTIME_STAMP) ## run the whole product on this machine, with made-up ro
 
 test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded one (ARGS='-k ledger')
 	$(BIN)/python -m pytest $(ARGS)
+
+test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers for two seeds (any others: .venv/bin/python -m tests.chaos --help)
+	$(BIN)/python -m pytest tests/chaos/ci_seeds.py $(ARGS)
 
 lint: style types imports ## run every check that runs no program: style, types, import rules
 

@@ -195,10 +195,10 @@ class Processes:
                 held |= set(ready[-1]["partitions"]) if ready else set()
         return held
 
-    def thaw_all(self) -> None:
-        """Let every frozen worker go on."""
-        for child in self.all:
-            if child.is_frozen:
+    def thaw(self, slot: int | None = None) -> None:
+        """Let the frozen worker of a slot go on, or every one."""
+        for child in self.all if slot is None else [self.slots[slot]]:
+            if child is not None and child.is_frozen:
                 child.send(signal.SIGCONT)
                 self.note(f"SIGCONT to {child.name}")
 

@@ -150,7 +150,7 @@ class Run:
             case "freeze":
                 processes.strike(act.slot, signal.SIGSTOP)
             case "thaw":
-                processes.thaw_all()
+                processes.thaw(act.slot)
             case "platform_kill":
                 if processes.platform is not None:
                     processes.platform.send(signal.SIGKILL)
@@ -169,7 +169,7 @@ class Run:
     def _settle(self, load: Load) -> None:
         """Let the workers catch up, stop everything, and let one worker without a clock read the logs to their end."""
         processes = self.processes
-        processes.thaw_all()
+        processes.thaw()
         if not processes.wanted:
             processes.start(0)
         ends = self._group.ends()
