@@ -31,7 +31,7 @@ POLICY: Final = {
     "BIDDING__MIN_SPEND_MINOR": "1",
     "BIDDING__MIN_MATURITY": "0.01",
     "BIDDING__INTERVAL_MS": "1000",
-    "BIDDING__LIFETIME_MS": "20000",
+    "BIDDING__LIFETIME_MS": "15000",
     "BIDDING__ABSURD_ORDER_FACTOR": "1000",
     "ROI__CONVERSION_DELAY_S": "1",
     "ROI__MATURITY_FLOOR": "0.01",
@@ -79,7 +79,7 @@ class Child:
     """A process of ours and its log file."""
 
     def __init__(self, name: str, folder: Path, arguments: list[str], env: dict[str, str]) -> None:
-        self.name, self.is_frozen = name, False
+        self.name, self.is_frozen, self.was_told_to_stop, self.is_judged = name, False, False, False
         self.log_file = folder / f"{name}.log"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
@@ -95,13 +95,11 @@ class Child:
         """Send a signal, if there is anybody to hear it."""
         if self.code is None:
             self.process.send_signal(number)
+            self.was_told_to_stop |= number == signal.SIGTERM
             self.is_frozen = number == signal.SIGSTOP or (self.is_frozen and number != signal.SIGCONT)
 
-    def end(self, number: signal.Signals) -> int:
-        """End it; SIGKILL when it takes too long. A frozen one is thawed first, if it is to end by itself."""
-        if self.is_frozen and number != signal.SIGKILL:
-            self.send(signal.SIGCONT)
-        self.send(number)
+    def wait(self) -> int:
+        """Return its exit code once it has ended; SIGKILL when that takes too long."""
         try:
             return self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -205,13 +203,14 @@ class Processes:
     def stop_workers(self) -> None:
         """End every worker cleanly; what does not end with 0 is a problem."""
         self.wanted.clear()
+        for slot in range(N_SLOTS):
+            self.strike(slot, signal.SIGTERM)
         for child in self.all:
-            if child.code is None:
-                code = child.end(signal.SIGTERM)
+            if child.was_told_to_stop and not child.is_judged:
+                child.is_judged, code = True, child.wait()
                 self.note(f"{child.name} stopped with {code}")
                 if code != 0:
                     self.problems.append(f"{child.name} must end with 0 on SIGTERM, got {code}: {last_words(child)}")
-        self.slots = [None] * N_SLOTS
 
     # -- the platform -----------------------------------------------------------------------------------------
 
@@ -224,7 +223,8 @@ class Processes:
     def stop_platform(self) -> None:
         """End the platform for good."""
         if self.platform is not None:
-            self.platform.end(signal.SIGKILL)
+            self.platform.send(signal.SIGKILL)
+            self.platform.wait()
             self.platform = None
 
     def kill_everything(self) -> None:

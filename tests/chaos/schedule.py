@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 Deed = Literal["start", "kill", "term", "freeze", "thaw", "platform_kill", "broker_kill", "broker_halt", "broker_back"]
 N_SLOTS: Final = 3
-SECONDS_PER_FAULT: Final = 5.0
+SECONDS_PER_FAULT: Final = 6.0
 ZOMBIE_S: Final = (7.5, 10.0)
 """A frozen worker sleeps longer than its session (6 s) lasts: it wakes up when its partitions are others'."""
 
@@ -27,7 +27,7 @@ class Act(NamedTuple):
 def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tuple[int, list[Act]]:
     """Return with how many workers to begin, and the acts in the order of time.
 
-    An act that does not fit what is there (a kill of an empty slot) does nothing: so faults may overlap freely.
+    Somewhere in the last third every worker is killed at once. An act that does not fit what is there (a kill of an empty slot) does nothing: so faults may overlap freely.
     """
     random = Random(f"faults-{seed}")
     n_workers = random.choice((1, 2, 2, 3))
@@ -37,7 +37,15 @@ def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tu
     for _ in range(max(2, round(seconds / SECONDS_PER_FAULT))):
         at_s = random.uniform(0.5, max(1.0, seconds * 0.85))
         acts += random.choice(makers)(random, at_s, n_workers, n_brokers_restartable)
+    acts += _power_cut(random, seconds * random.uniform(0.6, 0.95))
     return n_workers, sorted(acts)
+
+
+def _power_cut(random: Random, at_s: float) -> list[Act]:
+    """End every worker at once, well into the load: no partition has anybody left who knows better than its snapshots."""
+    back_s = at_s + random.choice((0.5, 2.0))
+    cut = [Act(at_s, "kill", slot) for slot in range(N_SLOTS)]
+    return [*cut, *(Act(back_s, "start", slot) for slot in range(random.choice((1, 2))))]
 
 
 def _kill(random: Random, at_s: float, n_workers: int, _: int) -> list[Act]:
