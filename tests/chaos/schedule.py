@@ -27,7 +27,8 @@ class Act(NamedTuple):
 def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tuple[int, list[Act]]:
     """Return with how many workers to begin, and the acts in the order of time.
 
-    Somewhere in the last third every worker is killed at once. An act that does not fit what is there (a kill of an empty slot) does nothing: so faults may overlap freely.
+    Somewhere in the last third every worker is killed at once. An act that does not fit what is there (a kill of an
+    empty slot) does nothing: so faults may overlap freely.
     """
     random = Random(f"faults-{seed}")
     n_workers = random.choice((1, 2, 2, 3))
@@ -42,7 +43,7 @@ def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tu
 
 
 def _power_cut(random: Random, at_s: float) -> list[Act]:
-    """End every worker at once, well into the load: no partition has anybody left who knows better than its snapshots."""
+    """End every worker at once, well into the load: nobody is left who knows more than the snapshots."""
     back_s = at_s + random.choice((0.5, 2.0))
     cut = [Act(at_s, "kill", slot) for slot in range(N_SLOTS)]
     return [*cut, *(Act(back_s, "start", slot) for slot in range(random.choice((1, 2))))]
