@@ -56,16 +56,16 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(1))  # so that no process of a run is left behind
     n_failed = 0
     for seed in seeds:
-        folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
-        report = run_seed(
-            seed, folder / "run", brokers=chosen.brokers, rate=chosen.rate, seconds=chosen.seconds, n_rooms=chosen.rooms
-        )
-        n_failed += not report.is_ok
-        sys.stdout.write((orjson.dumps(report.as_dict()).decode() if chosen.json else told(report)) + "\n")
-        sys.stdout.flush()
-        if chosen.keep is not None and not report.is_ok:
-            shutil.copytree(folder / "run", chosen.keep / f"seed-{seed}", dirs_exist_ok=True)
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(prefix=f"chaos-{seed}-") as made:
+            folder = Path(made) / "run"
+            report = run_seed(
+                seed, folder, brokers=chosen.brokers, rate=chosen.rate, seconds=chosen.seconds, n_rooms=chosen.rooms
+            )
+            n_failed += not report.is_ok
+            sys.stdout.write((orjson.dumps(report.as_dict()).decode() if chosen.json else told(report)) + "\n")
+            sys.stdout.flush()
+            if chosen.keep is not None and not report.is_ok:
+                shutil.copytree(folder, chosen.keep / f"seed-{seed}", dirs_exist_ok=True)
     return 1 if n_failed else 0
 
 
