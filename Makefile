@@ -27,7 +27,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean
+.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded
 
 test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of three; needs Java 17 and Maven
 	$(BIN)/python -m pytest tests/kafka $(ARGS)
+
+test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers for two seeds (any others: .venv/bin/python -m tests.chaos --help)
+	$(BIN)/python -m pytest tests/chaos/ci_seeds.py $(ARGS)
 
 lint: style types imports ## run every check that runs no program: style, types, import rules
 
