@@ -119,7 +119,7 @@ class Run:
             "cpu_s_per_million": round(cpu_s / n_millions, 2),
             "mb_out_per_million": None if written.n_bytes is None else round(written.n_bytes / 1e6 / n_millions, 1),
             "records_out_per_million": round(written.n_records / n_millions),
-            "peak_mib": round(done["peak_bytes"] / 2**20),
+            "peak_mib": None if done["peak_bytes"] is None else round(done["peak_bytes"] / 2**20),
             "versions": done["versions"],
         }
 
