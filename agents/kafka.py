@@ -16,7 +16,7 @@ from kafka.partitioner.default import murmur2
 from agents.config import broker_of
 from agents.errors import ProgramError
 from schemas.settings import Settings
-from schemas.topics import TOPICS, Topic
+from schemas.topics import DAY_MS, TOPICS, Topic
 
 # Its errors reach the caller as exceptions; printed as well they would be noise, several lines of it.
 logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -25,6 +25,11 @@ CONNECT_TIMEOUT_S: Final = 20.0
 REQUEST_TIMEOUT_S: Final = 20.0
 MAX_SNAPSHOT_BYTES: Final = 8 * 1024 * 1024
 """A busy room's snapshot with its order ledger; Kafka's own default is 1 MiB."""
+MAX_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+"""Of compacted topics: a worker that starts reads at least the newest segment; Kafka's own default is 1 GiB."""
+SEGMENTS: Final = 24
+"""Parts in which a topic is forgotten: records stay at most this share of the retention longer."""
+HOUR_MS: Final = 60 * 60 * 1000
 
 Status = Literal["present", "created", "missing", "differs"]
 Made = TypeVar("Made")
@@ -124,8 +129,11 @@ def inspect(settings: Settings, *, create: bool = False, timeout_s: float = CONN
     admin = connect(KafkaAdminClient, servers, timeout_s, request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
     with closing(admin):
         counts = _partition_counts(servers, timeout_s)
+        there = [topic.name for topic in topics if topic.name in counts]
+        copies: dict[str, int] = {}
         try:
-            found = _configs(admin, [topic.name for topic in topics if topic.name in counts])
+            found = _configs(admin, there)
+            copies = _copies(admin, there)
             embedded = False
         except IncompatibleBrokerVersion:
             found, embedded = {}, True
@@ -137,14 +145,15 @@ def inspect(settings: Settings, *, create: bool = False, timeout_s: float = CONN
         if missing and (embedded or create):
             counts = _partition_counts(servers, timeout_s, [topic.name for topic in missing])
     made = {topic.name for topic in missing}
-    n_wanted = None if embedded else settings.kafka.partitions
     states = []
     for topic in topics:
         n_partitions = counts.get(topic.name, 0)
         if not n_partitions or topic.name in made:
             states.append(TopicState(topic.name, "created" if n_partitions else "missing", n_partitions))
         else:
-            differences = _differences(topic, n_partitions, n_wanted, found.get(topic.name, {}))
+            differences: tuple[str, ...] = ()
+            if not embedded:
+                differences = _differences(topic, settings, n_partitions, copies[topic.name], found.get(topic.name, {}))
             states.append(TopicState(topic.name, "differs" if differences else "present", n_partitions, differences))
     return Cluster(embedded, tuple(states))
 
@@ -180,14 +189,20 @@ def _ask_for(servers: list[str], names: list[str]) -> None:
                 producer.partitions_for(name)
 
 
-def _settings_of(topic: Topic) -> dict[str, str]:
+def _settings_of(topic: Topic, settings: Settings) -> dict[str, str]:
+    """Return what the topic is set to; a broker cleans up whole segments, and never the one it writes."""
     configs = {
         "cleanup.policy": topic.cleanup,
         "retention.ms": str(topic.retention_ms),
         "message.timestamp.type": topic.timestamp_type,
+        # Kafka's own week would keep a day's topic for eight.
+        "segment.ms": str(min(max(topic.retention_ms // SEGMENTS, HOUR_MS), 7 * DAY_MS)),
     }
     if topic.cleanup == "compact":
         configs["max.message.bytes"] = str(MAX_SNAPSHOT_BYTES)
+        configs["segment.bytes"] = str(MAX_SEGMENT_BYTES)
+    if settings.kafka.min_insync_replicas is not None:
+        configs["min.insync.replicas"] = str(settings.kafka.min_insync_replicas)
     return configs
 
 
@@ -197,7 +212,7 @@ def _create(admin: Any, settings: Settings, missing: list[Topic]) -> None:
             topic.name,
             settings.kafka.partitions,
             settings.kafka.replication_factor,
-            topic_configs=_settings_of(topic),
+            topic_configs=_settings_of(topic, settings),
         )
         try:
             admin.create_topics([new], timeout_ms=int(REQUEST_TIMEOUT_S * 1000))
@@ -224,13 +239,23 @@ def _configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _differences(topic: Topic, n_partitions: int, n_wanted: int | None, configs: Mapping[str, str]) -> tuple[str, ...]:
-    found = []
-    if n_wanted is not None and n_partitions != n_wanted:
-        found.append(f"partitions must be {n_wanted}, got {n_partitions}")
-    if configs:
-        needs = _settings_of(topic).items()
-        found += [
-            f"{name} must be {value}, got {configs.get(name)}" for name, value in needs if configs.get(name) != value
-        ]
-    return tuple(found)
+def _copies(admin: Any, names: list[str]) -> dict[str, int]:
+    """Return how many brokers hold each topic; of partitions that differ, the fewest."""
+    if not names:
+        return {}
+    return {
+        topic["topic"]: min(len(partition["replicas"]) for partition in topic["partitions"])
+        for topic in admin.describe_topics(names)
+    }
+
+
+def _differences(
+    topic: Topic, settings: Settings, n_partitions: int, n_copies: int, configs: Mapping[str, str]
+) -> tuple[str, ...]:
+    needs: dict[str, tuple[str, str | None]] = {
+        "partitions": (str(settings.kafka.partitions), str(n_partitions)),
+        "replication factor": (str(settings.kafka.replication_factor), str(n_copies)),
+    }
+    if configs:  # none where the broker does not let this client read them
+        needs |= {name: (value, configs.get(name)) for name, value in _settings_of(topic, settings).items()}
+    return tuple(f"{name} must be {value}, got {actual}" for name, (value, actual) in needs.items() if actual != value)

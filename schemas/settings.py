@@ -302,6 +302,9 @@ class KafkaSettings(Section):
 
     partitions: int = Field(12, ge=1, le=1_000, description="of every room topic; cannot grow afterwards")
     replication_factor: int = Field(1, ge=1, le=10)
+    min_insync_replicas: int | None = Field(
+        None, ge=1, le=10, description="copies that a write waits for; the broker's own default if not given"
+    )
     app_id: str = Field("roompulse", min_length=1, max_length=100, description="consumer group and changelog prefix")
     session_timeout_s: float = Field(10.0, ge=1)
     heartbeat_interval_s: float = Field(3.0, gt=0)
@@ -313,6 +316,16 @@ class KafkaSettings(Section):
             msg = (
                 "heartbeat_interval_s must be at most half of session_timeout_s "
                 f"({self.session_timeout_s}), got {self.heartbeat_interval_s}"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _copies(self) -> KafkaSettings:
+        if self.min_insync_replicas is not None and self.min_insync_replicas > self.replication_factor:
+            msg = (
+                f"min_insync_replicas must be at most replication_factor ({self.replication_factor}), "
+                f"got {self.min_insync_replicas}"
             )
             raise ValueError(msg)
         return self

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from agents.broker import EmbeddedBroker
+from tests.integration.deployment import Cluster, Embedded
 
 _n_prefixes = itertools.count(1)
 
@@ -16,6 +17,13 @@ def broker() -> Iterator[EmbeddedBroker]:
     """One embedded broker for the whole session; it starts empty and takes 0.1 s."""
     with EmbeddedBroker() as running:
         yield running
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Give an empty embedded broker of the test's own; `tests/kafka` gives the same tests a real Kafka."""
+    with EmbeddedBroker() as running:
+        yield Embedded(running)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -37,6 +37,31 @@ SETTINGS = {
 OUTPUTS = (topics.ROOM_SIGNALS, topics.ROOM_ANOMALIES, topics.BID_COMMANDS, topics.AUDIT_LOG, topics.ROOM_EVENTS_DLQ)
 
 
+class Cluster(Protocol):
+    """A Kafka to deploy on, whichever it is; its room topics have `DEFAULT_PARTITIONS` partitions."""
+
+    @property
+    def url(self) -> str:
+        """The address as `ROOMPULSE_BROKER` takes it."""
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """What a kafka-python client is told."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that fits the program to it."""
+
+
+class Embedded:
+    """The embedded broker, as one of the things to deploy on."""
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self.url = broker.url
+        self.client = {"bootstrap_servers": broker.bootstrap, "api_version": CLIENT_API_VERSION}
+        self.settings = {"ROOMPULSE_BROKER": broker.url}
+
+
 def await_true(condition: Callable[[], object], what: str) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
@@ -44,15 +69,15 @@ def await_true(condition: Callable[[], object], what: str) -> None:
         time.sleep(POLL_S)
 
 
-def environment(broker: EmbeddedBroker) -> dict[str, str]:
+def environment(broker: Cluster) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
-    return inherited | SETTINGS | {"ROOMPULSE_BROKER": broker.url}
+    return inherited | SETTINGS | broker.settings
 
 
 class WorkerProcess:
     """`roompulse worker`, with its log lines."""
 
-    def __init__(self, broker: EmbeddedBroker, folder: Path, extra: dict[str, str]) -> None:
+    def __init__(self, broker: Cluster, folder: Path, extra: dict[str, str]) -> None:
         folder.mkdir()
         self.log_file = folder / "log.jsonl"
         settings = environment(broker) | {"ROOMPULSE_WORKER__DATA_DIR": str(folder / "data"), **extra}
@@ -87,26 +112,23 @@ class WorkerProcess:
 class Deployment:
     """A broker, its clients and the workers of one test."""
 
-    def __init__(self, broker: EmbeddedBroker, folder: Path) -> None:
+    def __init__(self, broker: Cluster, folder: Path) -> None:
         self.broker, self.folder = broker, folder
         self.workers: list[WorkerProcess] = []
-        self.producer = KafkaProducer(
-            bootstrap_servers=broker.bootstrap, api_version=CLIENT_API_VERSION, linger_ms=50, compression_type="gzip"
-        )
+        self.producer = KafkaProducer(**broker.client, acks="all", linger_ms=50, compression_type="gzip")
 
     def start_worker(self, extra: dict[str, str] | None = None) -> WorkerProcess:
         worker = WorkerProcess(self.broker, self.folder / f"worker-{len(self.workers)}", extra or {})
         self.workers.append(worker)
         return worker
 
-    def send(self, topic: str, key: str, message: dict[str, Any]) -> None:
-        self.producer.send(topic, key=key.encode(), value=orjson.dumps(message))
+    def send(self, topic: str, key: str, message: dict[str, Any]) -> Any:
+        """Queue a message; return kafka-python's future."""
+        return self.producer.send(topic, key=key.encode(), value=orjson.dumps(message))
 
     def read(self, topic: str) -> list[Any]:
         """Return every record of a topic up to its end now."""
-        with closing(
-            KafkaConsumer(bootstrap_servers=self.broker.bootstrap, api_version=CLIENT_API_VERSION, fetch_max_wait_ms=20)
-        ) as consumer:
+        with closing(KafkaConsumer(**self.broker.client, fetch_max_wait_ms=20)) as consumer:
             places = [TopicPartition(topic, partition) for partition in range(DEFAULT_PARTITIONS)]
             consumer.assign(places)
             consumer.seek_to_beginning(*places)
@@ -128,15 +150,19 @@ class Deployment:
 
 
 @contextmanager
-def deployment(folder: Path) -> Iterator[Deployment]:
-    with EmbeddedBroker() as broker:
-        made = Deployment(broker, folder)
-        try:
+def deployment(folder: Path, cluster: Cluster | None = None) -> Iterator[Deployment]:
+    """Give a deployment on `cluster`, on an embedded broker of its own without; no worker outlives it."""
+    if cluster is None:
+        with EmbeddedBroker() as broker, deployment(folder, Embedded(broker)) as made:
             yield made
-        finally:
-            for worker in made.workers:
-                worker.end(signal.SIGKILL)
-            made.producer.close()
+        return
+    made = Deployment(cluster, folder)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.end(signal.SIGKILL)
+        made.producer.close()
 
 
 def roompulse(*arguments: str, settings: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
@@ -154,15 +180,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def committed(broker: EmbeddedBroker) -> dict[int, int]:
-    with closing(
-        KafkaConsumer(
-            bootstrap_servers=broker.bootstrap,
-            api_version=CLIENT_API_VERSION,
-            group_id=APP_ID,
-            enable_auto_commit=False,
-        )
-    ) as consumer:
+def committed(broker: Cluster) -> dict[int, int]:
+    with closing(KafkaConsumer(**broker.client, group_id=APP_ID, enable_auto_commit=False)) as consumer:
         places = [TopicPartition(topics.ROOM_EVENTS, partition) for partition in range(DEFAULT_PARTITIONS)]
         return {place.partition: consumer.committed(place) or 0 for place in places}
 

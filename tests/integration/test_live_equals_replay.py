@@ -9,7 +9,16 @@ import pytest
 
 from agents.cli.replay import FILES
 from schemas import topics
-from tests.integration.deployment import OUTPUTS, Deployment, await_true, committed, deployment, environment, roompulse
+from tests.integration.deployment import (
+    OUTPUTS,
+    Cluster,
+    Deployment,
+    await_true,
+    committed,
+    deployment,
+    environment,
+    roompulse,
+)
 from tests.scenario import scenario
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -20,9 +29,9 @@ N_RECORDS = 1_300
 OWN_TIME = {"ROOMPULSE_WORKER__CLOCK": "false"}
 
 
-def test_a_log_with_everything_in_it_gives_the_same_live_and_replayed(tmp_path: Path) -> None:
+def test_a_log_with_everything_in_it_gives_the_same_live_and_replayed(cluster: Cluster, tmp_path: Path) -> None:
     lines = scenario(11, N_RECORDS)
-    with deployment(tmp_path) as made:
+    with deployment(tmp_path, cluster) as made:
         for line in lines:
             made.producer.send(topics.ROOM_EVENTS, value=line.value, partition=PARTITION, timestamp_ms=line.timestamp)
         made.producer.flush()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import orjson
@@ -23,6 +21,7 @@ from tests.integration.deployment import (
     OUTPUTS,
     PRIVACY_KEY,
     SETTINGS,
+    Cluster,
     Deployment,
     await_true,
     committed,
@@ -32,33 +31,9 @@ from tests.integration.deployment import (
     roompulse,
     undone,
 )
+from tests.integration.load import Load, enter, order
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
-
-
-def enter(room: str, number: int) -> dict[str, Any]:
-    return {
-        "type": "view",
-        "event_id": f"enter-{room}-{number}",
-        "room_id": room,
-        "ts": now_ms(),
-        "action": "enter",
-        "session_id": f"visit-{number}",
-        "user_id": f"user-{number}",
-    }
-
-
-def order(room: str, number: int, amount_minor: int) -> dict[str, Any]:
-    return {
-        "type": "order",
-        "event_id": f"order-{room}-{number}",
-        "room_id": room,
-        "ts": now_ms(),
-        "order_id": f"order-{number}",
-        "status": "paid",
-        "amount_minor": amount_minor,
-        "currency": "CNY",
-    }
 
 
 def control(room: str, action: str, args: dict[str, Any], control_id: str) -> dict[str, Any]:
@@ -72,8 +47,8 @@ def control(room: str, action: str, args: dict[str, Any], control_id: str) -> di
     }
 
 
-def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(tmp_path: Path) -> None:
-    with deployment(tmp_path) as made:
+def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(cluster: Cluster, tmp_path: Path) -> None:
+    with deployment(tmp_path, cluster) as made:
         worker = made.start_worker()
         await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
 
@@ -145,48 +120,28 @@ def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(tmp_path
         assert undone(made) == []
 
 
-def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(tmp_path: Path) -> None:
+def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
     rooms = [f"room-{number}" for number in range(12)]
     assert {partition_of(room, DEFAULT_PARTITIONS) for room in rooms} == set(range(DEFAULT_PARTITIONS))
-    random, expected = Random(7), {room: Counter[str]() for room in rooms}
-
-    with deployment(tmp_path) as made:
-
-        def load(n_events: int) -> None:
-            for _ in range(n_events):
-                room = random.choice(rooms)
-                count = expected[room]
-                if random.random() < 0.8:
-                    count["n_enters"] += 1
-                    made.send(topics.ROOM_EVENTS, room, enter(room, count["n_enters"]))
-                else:
-                    amount_minor = random.randrange(1, 100_000)
-                    count["n_orders_paid"] += 1
-                    count["gmv_minor"] += amount_minor
-                    made.send(topics.ROOM_EVENTS, room, order(room, count["n_orders_paid"], amount_minor))
-            made.producer.flush()
-
-        def is_counted() -> bool:
-            found = made.sessions()
-            return all(found.get(room, {}).get(name) == n for room in rooms for name, n in expected[room].items())
-
+    with deployment(tmp_path, cluster) as made:
+        load = Load(made, rooms, seed=7)
         first, second = made.start_worker(), made.start_worker()
-        load(2_000)
+        load.send(2_000)
         await_true(
             lambda: len(first.partitions()) == len(second.partitions()) == DEFAULT_PARTITIONS / 2, "both have a share"
         )
         assert first.partitions() | second.partitions() == set(range(DEFAULT_PARTITIONS))
-        load(2_000)
-        await_true(is_counted, "everything is counted")
+        load.send(2_000)
+        await_true(load.is_counted, "everything is counted")
 
-        load(1_000)
+        load.send(1_000)
         first.end(signal.SIGKILL)
-        load(1_000)
+        load.send(1_000)
         third = made.start_worker()
-        load(1_000)
+        load.send(1_000)
         await_true(third.partitions, "the third has a share")
-        load(1_000)
-        await_true(is_counted, "everything is counted once, the killed worker's share too")
+        load.send(1_000)
+        await_true(load.is_counted, "everything is counted once, the killed worker's share too")
 
         assert second.end(signal.SIGTERM) == 0
         await_true(lambda: len(third.partitions()) == DEFAULT_PARTITIONS, "the third has everything")
