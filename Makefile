@@ -27,7 +27,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo test lint style types imports schemas lock clean
+.PHONY: help venv dev-venv demo test bench lint style types imports schemas lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ demo: $(RUNTIME_STAMP) ## run the whole product on this machine, with made-up ro
 
 test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded one (ARGS='-k ledger')
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(RUNTIME_STAMP) ## measure the whole job against other frameworks (ARGS='--quick --json')
+	$(BIN)/roompulse bench $(ARGS)
 
 lint: style types imports ## run every check that runs no program: style, types, import rules
 

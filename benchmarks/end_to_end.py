@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from benchmarks import environment
 from benchmarks.bench_stages import machine
-from benchmarks.field import PARTITIONS, Field, Load, records_of
+from benchmarks.field import PARTITIONS, Field, records_of
 from benchmarks.replaying import replay
+from benchmarks.rivals.meter import Job
 from benchmarks.running import CONTENDERS, OURS, Run, RunFailedError
 
 JobName = Literal["count", "engine", "replay"]
@@ -62,12 +62,9 @@ class _Measurement:
     def lives(self, field: Field) -> None:
         """Run every contender's every job, by turns."""
         plan = self._plan
+        live: tuple[Job, ...] = get_args(Job)
         pairs = [
-            (job, name)
-            for job in ("count", "engine")
-            if job in plan.jobs
-            for name in plan.contenders
-            if job in CONTENDERS[name].jobs
+            (job, name) for job in live if job in plan.jobs for name in plan.contenders if job in CONTENDERS[name].jobs
         ]
         for job, name in pairs:
             if field.embedded and CONTENDERS[name].needs_kafka:
@@ -78,21 +75,19 @@ class _Measurement:
         foreign = environment.ready(self._tell) if any(CONTENDERS[name].is_foreign for _, name in here) else None
         self._tell(f"writing {plan.n_events:,} events of {plan.n_rooms:,} rooms")
         log = records_of(plan.n_rooms, plan.n_events, seed=plan.seed, rate=plan.rate)
-        loads = field.fill(log, plan.n_rooms * OPENING + plan.n_events // SLOW_SHARE)
+        own, whole, first = field.fill(log, plan.n_rooms * OPENING + plan.n_events // SLOW_SHARE)
         for number in range(plan.n_runs):
             for job, name in here:
                 if f"{job}/{name}" not in self.absent:
                     self._tell(f"run {number + 1} of {plan.n_runs}: {job}, {name}")
-                    self._live(field, job, name, number, loads, foreign)
+                    load = own if name == OURS else first if CONTENDERS[name].is_slow else whole
+                    interval_s = plan.save_interval_s
+                    self._live(Run(field, name, job, number, load, save_interval_s=interval_s, python=foreign))
             if "replay" in plan.jobs:
                 self.replays(number)
 
-    def _live(
-        self, field: Field, job: Any, name: str, number: int, loads: tuple[Load, Load, Load], foreign: Path | None
-    ) -> None:
-        own, whole, first = loads
-        load = own if name == OURS else first if CONTENDERS[name].is_slow else whole
-        run = Run(field, name, job, number, load, save_interval_s=self._plan.save_interval_s, python=foreign)
+    def _live(self, run: Run) -> None:
+        job, name = run.job, run.name
         try:
             self.runs[job].setdefault(name, []).append(run.measure())
         except RunFailedError as error:
@@ -192,11 +187,12 @@ def table(found: dict[str, Any]) -> str:
     lines: list[str] = []
     for job, by_name in found["jobs"].items():
         lines += [
-            f"| {job} | events/s | slowest to fastest | CPU s a million | MB out a million | peak MiB | events/s, ours / its |",
-            "|---|---:|---:|---:|---:|---:|---:|",
+            f"| {job} | events/s | slowest to fastest | CPU s a million | MB out a million | peak MiB "
+            "| our speed | our CPU |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|",
         ]
         for name, row in by_name.items():
-            times = found["ratios"].get(job, {}).get(name, {}).get("events_per_s")
+            times = found["ratios"].get(job, {}).get(name, {})
             cells = [
                 name,
                 f"{row['events_per_s']:,.0f}",
@@ -204,7 +200,8 @@ def table(found: dict[str, Any]) -> str:
                 _cell(row["cpu_s_per_million"]),
                 _cell(row["mb_out_per_million"]),
                 _cell(row["peak_mib"]),
-                "" if times is None else f"{times:g}",
+                f"{times['events_per_s']:g} x" if "events_per_s" in times else "",
+                f"{times['cpu_s_per_million']:g} x" if "cpu_s_per_million" in times else "",
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -214,7 +211,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"replay: {replay_ratio['events_per_s']:g} times the worker's events/s")
     names = ("n_rooms", "n_events", "rate", "n_runs", "seed", "save_interval_s", "n_partitions", "broker", "machine")
     lines += [f"{name}: {found[name]}" for name in names]
-    versions = {package: number for by in found["jobs"].values() for row in by.values() for package, number in row["versions"].items()}  # fmt: skip
+    rows = [row for by_name in found["jobs"].values() for row in by_name.values()]
+    versions = {package: number for row in rows for package, number in row["versions"].items()}
     return "\n".join([*lines, f"versions: {versions}"])
 
 

@@ -37,7 +37,7 @@ LOADS: Final = (ROOM_EVENTS, RIVALS_EVENTS, FIRST_EVENTS)
 WAIT_S: Final = 30.0
 CHUNK: Final = 50_000
 FOR_EVER: Final = {"retention.ms": "-1", "message.timestamp.type": "CreateTime"}
-"""The log's own time is long past: by it a broker would delete the load within minutes."""
+"""The log's own time is long past: by it a broker would delete the load, or what a rival stamps with it, at once."""
 
 
 class Load(NamedTuple):
@@ -122,7 +122,7 @@ class Field:
             for name in names:
                 self._admin.list_topics(name, timeout=WAIT_S)  # asking makes it
             return
-        new = [NewTopic(name, PARTITIONS, 1, config=configs or {}) for name in names]
+        new = [NewTopic(name, PARTITIONS, 1, config={**FOR_EVER, **(configs or {})}) for name in names]
         for name, future in self._admin.create_topics(new).items():
             try:
                 future.result(WAIT_S)
@@ -157,7 +157,7 @@ class Field:
 
     def fill(self, records: Iterable[Record], n_first: int) -> tuple[Load, Load, Load]:
         """Write the load into its topics; the last has the first `n_first` records alone."""
-        self.make(LOADS, FOR_EVER)
+        self.make(LOADS)
         compression = "gzip" if self.embedded else "none"  # it keeps 5 MiB a partition, as sent
         producer = Producer(
             {
@@ -176,40 +176,36 @@ class Field:
             if error is not None:
                 failed.append(str(error))
 
-        n_records, n_by_partition, n_first_by = 0, [0] * PARTITIONS, [0] * PARTITIONS
-        partitions: dict[bytes | None, int] = {}
-        for _, ts, value, key in records:
-            partition = partitions.get(key)
+        def produce(topic: str, value: bytes, key: bytes | None, partition: int, ts: int) -> None:
+            while True:
+                try:
+                    producer.produce(topic, value, key, partition, timestamp=ts, on_delivery=told)
+                except BufferError:  # the queue is full: let some go
+                    producer.poll(0.1)
+                else:
+                    producer.poll(0)
+                    return
+
+        n_records, n_whole, n_of_first = 0, [0] * PARTITIONS, [0] * PARTITIONS
+        partitions: dict[bytes, int] = {}
+        for record in records:
+            ts, value, room = record[1] or 0, record[2], record[3] or b""  # type: ignore[misc]  # a workload gives keys
+            partition = partitions.get(room)
             if partition is None:
-                partition = partitions[key] = partition_of((key or b"").decode(), PARTITIONS)
-            n_by_partition[partition] += 1
-            wanted = LOADS
-            if n_records >= n_first:
-                wanted = LOADS[:2]
-            else:
-                n_first_by[partition] += 1
-            for topic in wanted:
-                self._produce(producer, topic, value, key, partition, ts, told)
+                partition = partitions[room] = partition_of(room.decode(), PARTITIONS)
+            n_whole[partition] += 1
+            for topic in LOADS[:2]:
+                produce(topic, value, room, partition, ts)
+            if n_records < n_first:
+                n_of_first[partition] += 1
+                produce(FIRST_EVENTS, value, room, partition, ts)
             n_records += 1
         if producer.flush(WAIT_S * 4) or failed:
             msg = f"the load must reach the broker, got {failed[0] if failed else 'no answer'}"
             raise ProgramError(msg)
-        self._check(n_by_partition)
-        whole = [Load(topic, n_records, n_by_partition) for topic in LOADS[:2]]
-        return whole[0], whole[1], Load(FIRST_EVENTS, min(n_first, n_records), n_first_by)
-
-    @staticmethod
-    def _produce(
-        producer: Producer, topic: str, value: bytes, key: bytes | None, partition: int, ts: int | None, told: Any
-    ) -> None:
-        while True:
-            try:
-                producer.produce(topic, value, key, partition, timestamp=ts or 0, on_delivery=told)
-            except BufferError:  # the queue is full: let some go
-                producer.poll(0.1)
-            else:
-                producer.poll(0)
-                return
+        self._check(n_whole)
+        whole = [Load(topic, n_records, n_whole) for topic in LOADS[:2]]
+        return whole[0], whole[1], Load(FIRST_EVENTS, min(n_first, n_records), n_of_first)
 
     def _check(self, n_by_partition: list[int]) -> None:
         begins, ends = self._offsets([RIVALS_EVENTS])
@@ -225,7 +221,7 @@ class Field:
 
     def _offsets(self, names: Iterable[str]) -> tuple[dict[Place, int], dict[Place, int]]:
         """Return the first offset kept and the next one to come of each partition."""
-        version = {"api_version": CLIENT_API_VERSION} if self.embedded else {}
+        version: dict[str, Any] = {"api_version": CLIENT_API_VERSION} if self.embedded else {}
         with closing(connect(KafkaConsumer, self._servers, **version)) as consumer:
             found = [KafkaPlace(name, n) for name in names for n in sorted(consumer.partitions_for_topic(name) or ())]
             begins, ends = consumer.beginning_offsets(found), consumer.end_offsets(found)
@@ -258,14 +254,18 @@ class Field:
                     msg = f"what was written must be read within {WAIT_S * 4:g} s, got none of {sorted(left)}"
                     raise ProgramError(msg)
                 for message in consumer.consume(10_000, 0.1):
-                    place = Place(message.topic(), message.partition())
-                    if message.error() is None and message.offset() < ends[place]:
-                        headers = message.headers() or ()
-                        n_bytes += len(message.key() or b"") + len(message.value() or b"")
-                        n_bytes += sum(len(name) + len(value or b"") for name, value in headers)
-                    elif message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
-                        msg = f"what was written must be readable, got {message.error().str()}"
+                    error = message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        msg = f"what was written must be readable, got {error.str()}"
                         raise ProgramError(msg)
-                    if message.error() is not None or message.offset() >= ends[place] - 1:
+                    place, offset = Place(str(message.topic()), message.partition() or 0), message.offset() or 0
+                    if error is None and offset < ends[place]:
+                        n_bytes += len(message.key() or b"") + len(message.value() or b"")
+                        n_bytes += sum(len(name) + len(value or b"") for name, value in _headers(message))
+                    if error is not None or offset >= ends[place] - 1:
                         left.discard(place)
         return n_bytes
+
+
+def _headers(message: Any) -> list[tuple[str, bytes | None]]:
+    return list(message.headers() or ())

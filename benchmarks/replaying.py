@@ -51,7 +51,8 @@ def replay(records: Iterable[Record]) -> dict[str, Any]:
 def _dump(records: Iterable[Record], path: Path) -> int:
     n_records = 0
     with path.open("wb") as file:
-        for offset, ts, value, _ in records:
+        for record in records:
+            offset, ts, value = record[:3]
             file.write(b'{"offset":%d,"timestamp":%d,"value":%s}\n' % (offset, ts or 0, value))
             n_records += 1
     return n_records

@@ -80,7 +80,7 @@ class Run:
         python: Path | None = None,
         timeout_s: float = RUN_TIMEOUT_S,
     ) -> None:
-        self._field, self._name, self._job, self._load = field, name, job, load
+        self._field, self.name, self.job, self._load = field, name, job, load
         self._contender = CONTENDERS[name]
         self._group = f"bench-{job}-{name}-{number}-{os.getpid()}"
         self._interval_s, self._timeout_s = save_interval_s, timeout_s
@@ -106,7 +106,7 @@ class Run:
             self._field.clear()
         n_records = self._load.n_records
         if done["n_counted"] != n_records:
-            msg = f"{self._name} must have applied {n_records} records, got {done['n_counted']}"
+            msg = f"{self.name} must have applied {n_records} records, got {done['n_counted']}"
             raise RunFailedError(msg)
         wall_s, cpu_s = done["monotonic_s"] - first["monotonic_s"], done["cpu_s"] - first["cpu_s"]
         n_millions = n_records / 1e6
@@ -125,7 +125,7 @@ class Run:
 
     def _task(self, folder: str, out_topic: str) -> Task:
         return Task(
-            job=self._job,
+            job=self.job,
             broker=self._field.bootstrap,
             topic=self._load.topic,
             group=self._group,
@@ -151,21 +151,21 @@ class Run:
         }
 
     def _make_topics(self, out_topic: str) -> None:
-        if self._name == OURS:
+        if self.name == OURS:
             deployment = {"app_id": self._group, "partitions": PARTITIONS, "replication_factor": 1}
             kafka.inspect(
                 Settings.model_validate({"broker": f"kafka://{self._field.bootstrap}", "kafka": deployment}),
                 create=True,
             )
         else:
-            tables = [f"{self._group}-{TABLES[self._job]}-changelog"] if self._contender.has_table else []
+            tables = [f"{self._group}-{TABLES[self.job]}-changelog"] if self._contender.has_table else []
             self._field.make([out_topic, *tables], {"max.message.bytes": str(kafka.MAX_SNAPSHOT_BYTES)})
 
     def _watch(self, task: Task, folder: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Run the process and return its two lines."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
         variables = inherited | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        if self._name == OURS:
+        if self.name == OURS:
             variables |= self._settings(folder)
         module = f"benchmarks.rivals.{self._contender.module}"
         command = [str(self._python), "-m", module, orjson.dumps(task._asdict()).decode(), *self._contender.words]
@@ -191,6 +191,6 @@ class Run:
             if "done" not in lines:
                 errors.seek(0)
                 last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-                msg = f"{self._name} must finish {self._job}, got {last[0][:300] if last else 'an end without a word'}"
+                msg = f"{self.name} must finish {self.job}, got {last[0][:300] if last else 'an end without a word'}"
                 raise RunFailedError(msg)
         return lines["first"], lines["done"]

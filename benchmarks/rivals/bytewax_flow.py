@@ -69,7 +69,7 @@ class Guest(StatefulBatchLogic[Any, Any, Any]):
         return self.engine.snapshot()
 
 
-def count(flow: Dataflow, messages: Any, meter: Meter) -> dict[str, int]:
+def count(messages: Any, meter: Meter) -> dict[str, int]:
     """Count a room's events in keyed state; returns the counts as they will be."""
     counts: dict[str, int] = {}
 
@@ -87,7 +87,7 @@ def count(flow: Dataflow, messages: Any, meter: Meter) -> dict[str, int]:
     return counts
 
 
-def engine(flow: Dataflow, messages: Any, meter: Meter, task: Task) -> list[Any]:
+def engine(messages: Any, meter: Meter, task: Task) -> list[Any]:
     """Run this project's engine; returns the engines as they will be."""
     engines: list[Any] = []
 
@@ -101,7 +101,9 @@ def engine(flow: Dataflow, messages: Any, meter: Meter, task: Task) -> list[Any]
 
     keyed = op.flat_map_batch("by partition", messages, by_partition)
     outputs = op.stateful_batch("engine", keyed, lambda snapshots: Guest(snapshots, engines))
-    op.output("out", op.flat_map_batch("encode", outputs, to_kafka), KafkaSink([task.broker], task.out_topic, task.producer()))
+    op.output(
+        "out", op.flat_map_batch("encode", outputs, to_kafka), KafkaSink([task.broker], task.out_topic, task.producer())
+    )
     return engines
 
 
@@ -115,9 +117,9 @@ def main() -> None:
     counts: dict[str, int] = {}
     engines: list[Any] = []
     if task.job == "count":
-        counts = count(flow, messages, meter)
+        counts = count(messages, meter)
     else:
-        engines = engine(flow, messages, meter, task)
+        engines = engine(messages, meter, task)
     init_db_dir(Path(task.folder), 1)
     run_main(
         flow,

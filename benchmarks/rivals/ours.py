@@ -22,7 +22,7 @@ from pipeline import Engine
 def watched(base: type[Any], task: Task, meter: Meter, is_done: asyncio.Event) -> type[Any]:
     """Return the engine class with the meter around `process`; records after the load are not counted."""
 
-    class Watched(base):  # type: ignore[misc]  # either engine; both have `process`
+    class Watched(base):  # either engine
         made: list[Any] = []  # noqa: RUF012 - every engine of this process
 
         def __init__(self, *args: Any, partition: int = 0, **kwargs: Any) -> None:
@@ -47,8 +47,8 @@ def watched(base: type[Any], task: Task, meter: Meter, is_done: asyncio.Event) -
 def n_counted(engines: list[Any], task: Task) -> int:
     """Return how many records of the load the engines' own state knows."""
     if task.job == "count":
-        return sum(sum(engine.counts.values()) for engine in engines)
-    return min(task.n_records, sum(engine.counters.n_records for engine in engines))
+        return sum(n for engine in engines for n in engine.counts.values())
+    return min(task.n_records, sum(int(engine.counters.n_records) for engine in engines))
 
 
 def main() -> None:
@@ -62,7 +62,10 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     meter, is_done = Meter(task.n_records), asyncio.Event()
     engine = watched(CountingEngine if task.job == "count" else Engine, task, meter, is_done)
-    agents.app.Engine = engine  # type: ignore[misc]  # the worker makes its engines by this name
+    if not hasattr(agents.app, "Engine"):
+        msg = "the worker must make its engines by the name agents.app.Engine, got none: correct this module"
+        raise RuntimeError(msg)
+    vars(agents.app)["Engine"] = engine
     worker = agents.app.Worker(settings, cluster)
 
     async def finish() -> None:

@@ -98,7 +98,7 @@ def engine(app: faust.App, task: Task, meter: Meter) -> None:
         task.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
         partitions=len(task.ends),
     )  # fmt: skip
-    schema = faust.Schema(key_type=str, value_type=bytes, value_serializer="raw")
+    schema: Any = faust.Schema(key_type=str, value_type=bytes, value_serializer="raw")
     table = app.Table("rooms", key_type=str, value_type=bytes, schema=schema, partitions=len(task.ends))
     out = app.topic(task.out_topic, key_serializer="raw", value_serializer="raw", partitions=len(task.ends))
     engines: dict[int, Any] = {}
