@@ -48,7 +48,7 @@ class CountingEngine:
         self._dirty: dict[str, None] = {}
         self.offset = -1
 
-    def process(self, records: Iterable[tuple[int, int | None, bytes, bytes | None]]) -> list[Any]:
+    def process(self, records: Iterable[Any]) -> list[Any]:
         """Decode and count; says nothing."""
         counts, dirty, known, loads = self.counts, self._dirty, self._restored, orjson.loads
         for offset, _, value, _ in records:
