@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import orjson
 
 from pipeline import Engine
@@ -16,6 +17,9 @@ PRIVACY_KEY = "benchmark-privacy-key-0123456789abcdef"
 CONTROL_KEY = "benchmark-control-key-0123456789abcdef"
 
 
+_parts = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
 def make_engine(partition: int) -> Engine:
     """Return an engine as the worker makes it."""
     settings = Settings.model_validate({"privacy_key": PRIVACY_KEY, "control_key": CONTROL_KEY})
@@ -24,14 +28,14 @@ def make_engine(partition: int) -> Engine:
 
 def save(engine: Engine, room_id: str) -> bytes:
     """Return a room's state as one value, as a framework's state under the room's key takes it."""
-    return orjson.dumps([[key, value.hex()] for key, value in engine.save(room_id).parts])
+    return msgspec.msgpack.encode(engine.save(room_id).parts)
 
 
 def restored(engine: Engine, found: Mapping[str, bytes | None]) -> None:
     """Give rooms that are new here back what was kept of them."""
     for value in found.values():
         if value is not None:
-            engine.restore({key: bytes.fromhex(state) for key, state in orjson.loads(value)})
+            engine.restore(dict(_parts(value)))
 
 
 class CountingEngine:
