@@ -27,7 +27,7 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos
+.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of 
 
 test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers for two seeds (any others: .venv/bin/python -m tests.chaos --help)
 	$(BIN)/python -m pytest tests/chaos/ci_seeds.py $(ARGS)
+
+bench: $(RUNTIME_STAMP) ## measure the whole job against other frameworks (ARGS='--quick --json')
+	$(BIN)/roompulse bench $(ARGS)
 
 lint: style types imports ## run every check that runs no program: style, types, import rules
 

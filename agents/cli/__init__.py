@@ -24,6 +24,7 @@ COMMANDS = (
     "control",
     "provision",
     "schema",
+    "bench",
 )
 
 
