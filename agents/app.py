@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -29,7 +29,7 @@ from agents.kafka import Cluster, bootstrap, changelog_of
 from agents.logs import facts
 from agents.producer import BatchProducer
 from agents.rooms import LostError, Rooms
-from agents.sender import Confirmation, Headers
+from agents.sender import Confirmation, Headers, Message
 from agents.shard import Pace
 from agents.snapshots import pack, tombstone_headers
 from agents.tables import SnapshotTable
@@ -73,7 +73,7 @@ class Worker:
         own = Settings(privacy_key=settings.privacy_key, control_key=settings.control_key)
         self.rooms = Rooms(
             lambda partition: Engine(own, partition=partition),
-            send=self.send,
+            send_many=self.send_many,
             snapshots=self,
             group=self,
             pace=Pace(settings.worker.snapshot_interval_s, settings.worker.snapshot_max_interval_s),
@@ -141,6 +141,10 @@ class Worker:
         """Queue one record past Faust's topic layer, which would print its content when sending fails."""
         message = (topic, key, value, headers or ())
         return (await self._producer.send_many((message,), partition, timestamp_ms=timestamp_ms))[0]
+
+    async def send_many(self, messages: Sequence[Message], partition: int) -> list[Confirmation]:
+        """Queue records for one partition of their topics."""
+        return await self._producer.send_many(messages, partition)
 
     async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         """Queue the state of a key for the changelog; None removes the key."""

@@ -43,7 +43,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from agents.logs import facts
-from agents.sender import Confirmation, Send
+from agents.sender import Confirmation, SendMany
 from agents.shard import Claim, EngineLike, Epoch, Pace, Records, Shard
 from agents.snapshots import Snapshots
 from schemas.base import EVERY_ROOM
@@ -93,7 +93,7 @@ class Rooms:
     Parameters
     ----------
     make_engine : a new engine for a partition.
-    send, snapshots : ways to Kafka.
+    send_many, snapshots : ways to Kafka.
     group : the consumer group, for acknowledgements.
     pace : how long an epoch takes; twice as much work at most is repeated after a crash.
     pause_s : after standing still for so long the group is asked before anything is written.
@@ -104,14 +104,14 @@ class Rooms:
         self,
         make_engine: Callable[[int], EngineLike],
         *,
-        send: Send,
+        send_many: SendMany,
         snapshots: SnapshotLog,
         group: Group,
         pace: Pace,
         pause_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._make_engine, self._send, self._snapshots, self._group = make_engine, send, snapshots, group
+        self._make_engine, self._send_many, self._snapshots, self._group = make_engine, send_many, snapshots, group
         self._pace, self._pause_s, self._clock = pace, pause_s, clock
         self._shards: dict[int, Shard] = {}
         self._resting: dict[int, Shard] = {}
@@ -197,7 +197,7 @@ class Rooms:
         async with shard.applying:
             if self._shards.get(shard.partition) is shard and records and not shard.is_closing:
                 with self._whole_or_gone(shard):
-                    await shard.apply(records, self._send)
+                    await shard.apply(records, self._send_many)
 
     # -- snapshots --------------------------------------------------------------------------------------------
 

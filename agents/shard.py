@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from agents.sender import Confirmation, Send, cloud_event
+from agents.sender import Confirmation, SendMany, cloud_event
 from agents.snapshots import State
 
 MAX_UNCONFIRMED: Final = 5_000
@@ -146,14 +146,16 @@ class Shard:
         self.n_input_bytes = self.n_written_bytes = 0
         """Since the last checkpoint was acknowledged."""
 
-    async def apply(self, records: Records, send: Send) -> None:
+    async def apply(self, records: Records, send_many: SendMany) -> None:
         """Apply records in order and send what follows from them to the same partition."""
         new = records if records[0][0] > self.known else [record for record in records if record[0] > self.known]
+        messages = []
         for output in self._process(new) if new else ():
             value = output.json()
             headers = cloud_event(output.topic, self.partition, value)
-            confirmation = await send(output.topic, output.key.encode(), value, self.partition, headers=headers)
-            self.unconfirmed.append(confirmation)
+            messages.append((output.topic, output.key.encode(), value, headers))
+        if messages:
+            self.unconfirmed.extend(await send_many(messages, self.partition))
         self.offset = records[-1][0]
         self.n_input_bytes += sum([len(record[2]) for record in records])
         if len(self.unconfirmed) > MAX_UNCONFIRMED:

@@ -10,9 +10,10 @@ import orjson
 from pipeline import control
 from pipeline.apply import KINDS, MONEY_KINDS, Kind
 from pipeline.context import Context
+from pipeline.money import convert
 from pipeline.room import CurrencyUnknownError, RoomState
 from pipeline.session import RoomConfig
-from schemas.base import EVERY_ROOM
+from schemas.base import EVERY_ROOM, MAX_MONEY_MINOR
 from schemas.control import DEFAULT_KID, is_signed
 from schemas.deadletters import RejectReason
 from schemas.decode import Reject
@@ -64,11 +65,16 @@ class Admission:
         elif kind in MONEY_KINDS:
             room = self._room_of(event.room_id) or self._blank(event.room_id)
             try:
-                room.factor_for(event.currency, self._ctx, is_past=event.ts < room.session.begins_ts)
+                factor = room.factor_for(event.currency, self._ctx, is_past=event.ts < room.session.begins_ts)
                 if trial is not None and room.config.currency is None:
                     trial.money_factor(event.currency, self._ctx)
             except CurrencyUnknownError as unknown:
                 return Reject("currency_unknown", str(unknown), None, value)
+            name = "cost_minor" if kind == "spend" else "amount_minor"
+            if factor != 1 and abs(convert(getattr(event, name), factor)) > MAX_MONEY_MINOR:
+                # Sums of many events stay within 64 bits because one is at most this large.
+                words = f"{name}: must be at most {MAX_MONEY_MINOR} in the session's currency, got more when converted"
+                return Reject("over_limit", words, None, value)
         elif kind == "room" and trial is not None and event.settings is not None:
             trial.config.currency = trial.config.currency or event.settings.currency
         return None

@@ -74,7 +74,7 @@ def _see(room: RoomState, event: Any, now_ms: int, ctx: Context, *, active: bool
     device, devices = identities.devices[device_id], room.evidence.devices
     if now_ms - devices.turned_ms >= DEVICE_MEMORY_MS:
         devices.turn(now_ms)
-    tag = (device ^ devices.n_turns) & _TAG_BITS | 1
+    tag = ((device ^ devices.n_turns) << 1 | 1) & _TAG_BITS
     if room.users.see(user, ts // 1_000, tag, active=active, in_session=in_session):
         return user, False  # a device of the user's own, noted in this turn: by far the most usual
     first = devices.recent.get(device)
@@ -281,6 +281,8 @@ def _on_room(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     if event.action == "start":
         meaning = start_meaning(room, event, ctx)
         room.session.start(event.ts, meaning)
+        if meaning == "first":
+            room.users.begin_session(-(-event.ts // 1_000))
         if meaning == "new":
             room.begin_session(now_ms, ctx)
     elif event.action == "end" and event.ts >= room.session.begins_ts:  # a late one ended the session before

@@ -26,7 +26,7 @@ from schemas.base import UNKNOWN
 
 OTHER_CHANNEL: Final = "other"
 LEDGER_SLACK_MS: Final = 3_600_000
-_FIRST_OF_SPEND: Final = UNIT["spend_minor"]
+_FIRST_OF_SPEND: Final = UNIT["spend_minor"] >> 1
 
 
 class CurrencyUnknownError(ValueError):
@@ -206,7 +206,7 @@ class RoomState(msgspec.Struct, gc=False):
         for windows in (self.windows, *self.channels.values()):
             windows.session = windows.prior = 0
         self.dwell.session, self.amounts.session = {}, {}
-        self.users.begin_session(self.session.begins_ts // 1_000)
+        self.users.begin_session(-(-self.session.begins_ts // 1_000))
         self.config.begin_session(ctx.policy)
         for plan in self.plans.values():
             plan.begin_session()

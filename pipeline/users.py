@@ -42,12 +42,35 @@ class HyperLogLog(msgspec.Struct, gc=False):
 
     def estimate(self) -> int:
         """Return about how many distinct tokens were noted."""
-        counts = np.bincount(np.frombuffer(self.registers, np.uint8)).tolist()
-        inverse = math.fsum(n * 2.0**-rank for rank, n in enumerate(counts))
-        raw = 0.7213 / (1 + 1.079 / _REGISTERS) * _REGISTERS**2 / inverse
-        if raw <= 2.5 * _REGISTERS and counts[0]:
-            return round(_REGISTERS * math.log(_REGISTERS / counts[0]))
-        return round(raw)
+        counts = np.bincount(np.frombuffer(self.registers, np.uint8), minlength=_RANK_BITS + 2).tolist()
+        z = _REGISTERS * _tau(1.0 - counts[_RANK_BITS + 1] / _REGISTERS)
+        for rank in range(_RANK_BITS, 0, -1):
+            z = 0.5 * (z + counts[rank])
+        z += _REGISTERS * _sigma(counts[0] / _REGISTERS)
+        return round(_REGISTERS * _REGISTERS / (2 * math.log(2)) / z)
+
+
+def _sigma(x: float) -> float:
+    if x == 1.0:
+        return math.inf
+    y, z = 1.0, x
+    while True:
+        x *= x
+        before, z, y = z, z + x * y, y + y
+        if z == before:
+            return z
+
+
+def _tau(x: float) -> float:
+    if x in (0.0, 1.0):
+        return 0.0
+    y, z = 1.0, 1.0 - x
+    while True:
+        x = math.sqrt(x)
+        y *= 0.5
+        before, z = z, z - (1.0 - x) ** 2 * y
+        if z == before:
+            return z / 3.0
 
 
 class DistinctUsers(msgspec.Struct, gc=False):
@@ -81,6 +104,8 @@ class DistinctUsers(msgspec.Struct, gc=False):
         second -= self.zero_s
         if not 0 <= second < _SECONDS:
             second = self._within(second)
+        if in_session and second < self.begins_s:
+            second = self.begins_s
         packed = self.people.get(token)
         if packed is None:
             self._new(token, second, active=active, in_session=in_session)
@@ -110,9 +135,10 @@ class DistinctUsers(msgspec.Struct, gc=False):
     def _within(self, second: int) -> int:
         """Return a second that does not fit counted from the room's zero; move that on where time has run so far."""
         if self.zero_s < 0 and not self.people:  # nobody was seen before: an hour of what comes late still fits
-            self.zero_s = second + self.zero_s - 2 * HOUR_S
+            at_s = second + self.zero_s
+            self.zero_s = at_s - at_s % 60 - 2 * HOUR_S  # a whole minute, as the buckets of every window are
             self.begins_s = max(0, self.begins_s - self.zero_s)
-            return 2 * HOUR_S
+            return at_s - self.zero_s
         if second < 0:
             return 0
         self._forget()
@@ -137,7 +163,7 @@ class DistinctUsers(msgspec.Struct, gc=False):
                 if active:
                     self.session_active.add(token)
         if len(self.people) > self.capacity:
-            self._shrink(second)
+            self._shrink()
 
     def tag(self, token: int, tag: int) -> None:
         """Note something about a user that `see` then recognises; 0 takes it back."""
@@ -201,12 +227,11 @@ class DistinctUsers(msgspec.Struct, gc=False):
             if (packed >> _SECOND_BITS & _SECONDS) > self.begins_s:
                 self.session_active.add(token)
 
-    def _shrink(self, now_s: int) -> None:
+    def _shrink(self) -> None:
         """Forget users beyond the hour; halve the sample while that is not enough."""
-        self.expire(now_s)
         self._forget()
         while len(self.people) > self.capacity:
-            self.below //= 2
+            self.below -= self.below >> 2
             for token in [token for token in self.people if token >= self.below]:
                 packed = self.people.pop(token)
                 self._book(packed & _SECONDS, -1)
@@ -222,8 +247,10 @@ class DistinctUsers(msgspec.Struct, gc=False):
             total += sum(zone.values())
             n_users = _n_users(total)
             out.append((self._scaled(n_users), self._scaled((total - n_users) // _ACTED)))
-        if len(self.people) > 2 * n_users + 32:
+        if len(self.people) > 2 * n_users + 32 or (n_users == 0 and self.below < TOKEN_SPACE):
             self._forget()
+        if not self.people and self.below < TOKEN_SPACE:
+            self.below = TOKEN_SPACE
         return out
 
     def session_counts(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from agents.sender import Confirmation
+from agents.sender import Confirmation, Message
 from agents.shard import Records
 from agents.snapshots import Snapshots, pack, tombstone_headers
 
@@ -136,6 +136,9 @@ class Client:
     async def send(self, topic: str, key: bytes | None, value: bytes | None, partition: int, **_: Any) -> Confirmation:
         assert partition == 0
         return await self._queue(topic, (key or b"", value or b""))
+
+    async def send_many(self, messages: Sequence[Message], partition: int) -> list[Confirmation]:
+        return [await self.send(topic, key, value, partition) for topic, key, value, _ in messages]
 
     async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         assert partition == 0

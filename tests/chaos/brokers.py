@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol, Self
 
-from tests.kafka.cluster import KafkaCluster
-
 from agents.broker import DEFAULT_PARTITIONS, EmbeddedBroker
+from tests.kafka.cluster import KafkaCluster
 
 
 class Brokers(Protocol):

@@ -79,7 +79,7 @@ class Worker:
         self.case, self.client, self.clock = case, client, Ticks()
         self.rooms = Rooms(
             lambda _: case.make(),
-            send=client.send,
+            send_many=client.send_many,
             snapshots=client,
             group=client,
             pace=Pace(0.05, 0.2),
