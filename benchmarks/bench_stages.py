@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from agents.shard import Pace
 from benchmarks.workloads import DEFAULT_RATE, Workload
 from pipeline import Engine, Record
 from pipeline import engine as engine_module
@@ -183,8 +184,12 @@ class Bench:
         self.log = Workload(n_rooms, seed, rate)
         self.collector = Collector()
         gc.callbacks.append(self.collector)
-        self._snapshot_every = max(1, round(WorkerSettings().snapshot_interval_s * rate))
-        self._unsaved = 0
+        worker = WorkerSettings()
+        self._rate = rate
+        self._pace = Pace(worker.snapshot_interval_s, worker.snapshot_max_interval_s)
+        self._epoch_s, self._n_taken, self._n_saved = self._pace.shortest_s, 0, 0
+        self._n_input_bytes = self._n_written_bytes = 0
+        self._rooms: tuple[str, ...] = ()
         self.run(self.log.opening())
 
     def warm_up(self, n: int) -> None:
@@ -206,14 +211,30 @@ class Bench:
                 n_outputs += 1
                 n_bytes += len(output.json())
             chunks.append(clock() - chunk_begin)
-            self._unsaved += len(chunk)
-            if self._unsaved >= self._snapshot_every:
-                self._unsaved -= self._snapshot_every
-                n_saved += sum(len(state or b"") for state in engine.changed().values())
+            n_saved += self._save(chunk)
         ns = clock() - begin
         busy_ratio = min(1.0, ns / (time.perf_counter_ns() - wall_begin))
         gc_ns = round((self.collector.ns - gc_before) * busy_ratio)
         return Segment(ns, busy_ratio, gc_ns, chunks, n_outputs, n_bytes, n_saved)
+
+    def _save(self, chunk: list[Record]) -> int:
+        """Save the rooms whose turn it is, evenly over an epoch as a worker does; return how many bytes they took."""
+        length = max(1, round(self._epoch_s * self._rate))
+        self._n_taken += len(chunk)
+        self._n_input_bytes += sum(len(record[2]) for record in chunk)
+        n_due = len(self._rooms) * min(self._n_taken, length) // length
+        n_bytes = 0
+        for room_id in self._rooms[self._n_saved : n_due]:
+            n_bytes += sum(len(state) for _, state in self.engine.save(room_id).parts)
+        self._n_saved = n_due
+        self._n_written_bytes += n_bytes
+        if self._n_taken >= length:
+            self._epoch_s = self._pace.next_s(
+                self._epoch_s, n_input_bytes=self._n_input_bytes, n_written_bytes=self._n_written_bytes
+            )
+            self._n_taken = self._n_saved = self._n_input_bytes = self._n_written_bytes = 0
+            self._rooms = self.engine.checkpoint().rooms
+        return n_bytes
 
 
 def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, warm_up_s: int) -> dict[str, Any]:
@@ -240,7 +261,6 @@ def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, war
     stages_us, call_ns = _stages_us(watched, whole_us, n_events)
     n_staged = runs * n_events
     calls = {stage: sum(meter.calls[stage] for _, meter in watched) for stage in stages_us}
-    n_saved = [segment.n_snapshot_bytes for segment in whole if segment.n_snapshot_bytes]
     return {
         "rooms": n_rooms,
         "events": n_events,
@@ -261,7 +281,7 @@ def measure(n_rooms: int, n_events: int, *, seed: int, runs: int, rate: int, war
         "sentiment_us_a_comment": round(stages_us["sentiment"] * n_staged / max(1, n_comments), 3),
         "garbage_collection_us": round(median(segment.gc_ns for segment in whole) / n_events / 1_000, 3),
         "output_bytes_per_event": round(sum(s.n_output_bytes for s in whole) / n_staged, 1),
-        "snapshot_bytes_a_save": round(median(n_saved)) if n_saved else None,
+        "snapshot_bytes_per_event": round(sum(s.n_snapshot_bytes for s in whole) / n_staged, 1),
         "calls_per_event": {stage: round(n / n_staged, 4) for stage, n in calls.items()},
         "wrapper_ns_a_call": round(call_ns),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -120,5 +120,6 @@ class Admission:
         seen.recent[fingerprint] = seen.turn
         if kind.is_money:
             seen.money[fingerprint] = now_ms
+            seen.n_money += 1
         elif kind.name == "control":
             room.control_ids[event.control_id] = now_ms

@@ -169,7 +169,7 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     is_past = event.ts < room.session.begins_ts
     factor = room.money_factor(event.currency, ctx, is_past=is_past)
     amount = convert(event.amount_minor, factor)
-    order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, now_ms)
+    order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, now_ms, room.offset)
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
         _describe(room, order, event, channel, user)

@@ -16,6 +16,10 @@ class SeenIds(msgspec.Struct, gc=False):
     turn: int = 0
     recent: dict[bytes, int] = msgspec.field(default_factory=dict)
     money: dict[bytes, int] = msgspec.field(default_factory=dict)
+    n_money: int = 0
+    """Money ids ever seen: the newest ones are the last of `money`."""
+    money_since_ms: int = 0
+    """Older ones were let go."""
 
     def go_on(self, now_ms: int, keep_ms: int) -> None:
         """Begin another turn when the last one is `keep_ms` old, and let go of what is older than that."""
@@ -38,8 +42,14 @@ class SeenIds(msgspec.Struct, gc=False):
         """Note an id that carries money, and when, so that it can be let go one day."""
         self.recent[fingerprint] = self.turn
         self.money[fingerprint] = now_ms
+        self.n_money += 1
 
     def forget_money(self, before_ms: int) -> None:
         """Let go of money's ids seen before a moment."""
+        self.money_since_ms = before_ms
         for fingerprint in [f for f, seen_ms in self.money.items() if seen_ms < before_ms]:
             del self.money[fingerprint]
+
+    def forget_again(self) -> None:
+        """Let go of what came back from old segments."""
+        self.forget_money(self.money_since_ms)

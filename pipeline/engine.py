@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking
+from pipeline import control, parking, segments
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -29,7 +29,7 @@ from pipeline.output import Output
 from pipeline.room import RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
-from pipeline.snapshot import Checkpoint, Saved, dump, load_room, load_star
+from pipeline.snapshot import Checkpoint, Saved, SnapshotError, dump, dump_hot, load_room, load_star, whole
 from pipeline.summary import summarise
 from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
@@ -88,6 +88,8 @@ class Engine:
         )
         self._agenda = Agenda()
         self._dirty: dict[str, None] = {}
+        self._orphans: dict[str, list[str]] = {}
+        """Segments that a former owner wrote and no room names."""
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
         self._touched = -1
@@ -440,7 +442,7 @@ class Engine:
         """Emit what a session came to before the next one begins: nothing later would tell it."""
         if not room.is_changed:
             return
-        last = load_room(dump(room))  # a copy: the room itself goes on from where it is
+        last = load_room(dump_hot(room))  # a copy: the room itself goes on from where it is
         at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, self._ctx.tick_ms)
         last.fold(at_ms)
         self._emit(last, View(last, at_ms, self._ctx), out)
@@ -551,8 +553,8 @@ class Engine:
         return room
 
     def snapshot(self) -> dict[str, bytes]:
-        """Return every room's state, and the partition's own under `*`, each with the offset it stands for."""
-        states = {room_id: dump(room) for room_id, room in self._rooms.items()}
+        """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for."""
+        states = {room_id: whole(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
 
     def checkpoint(self) -> Checkpoint:
@@ -563,7 +565,9 @@ class Engine:
     def save(self, room_id: str) -> Saved:
         """Return a room's state as it is now; it counts as saved."""
         self._dirty.pop(room_id, None)
-        return Saved(((room_id, dump(self._rooms[room_id])),), ())
+        room = self._rooms[room_id]
+        parts, retired = segments.extend(room)
+        return Saved((*parts, (room_id, dump_hot(room))), (*self._orphans.pop(room_id, ()), *retired))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -573,9 +577,23 @@ class Engine:
         SnapshotError
             Bytes that this version cannot read; nothing was taken.
         """
-        rooms = {room_id: load_room(data) for room_id, data in snapshots.items() if room_id != EVERY_ROOM}
+        rooms: dict[str, RoomState] = {}
+        ledgers: dict[str, dict[str, bytes]] = {}
+        for key, data in snapshots.items():
+            room_id, mark, _ = key.partition("\0")
+            if mark:
+                ledgers.setdefault(room_id, {})[key] = data
+            elif key != EVERY_ROOM:
+                rooms[room_id] = load_room(data)
+        orphans: dict[str, list[str]] = {}
+        for room_id, room in rooms.items():
+            try:
+                orphans[room_id] = segments.load(room, ledgers.get(room_id, {}))
+            except segments.BrokenChainError as error:
+                raise SnapshotError(str(error)) from error
         star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
         self._rooms.update(rooms)
+        self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
         self._ctx.star = star
         self._next_tick_ms = -1
         if star.policy:

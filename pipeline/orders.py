@@ -24,12 +24,14 @@ class Order(msgspec.Struct, array_like=True, gc=False):
     created_ts: int = -1
     paid_ts: int = -1
     paid_minor: int = 0
-    cancelled: list[int] = msgspec.field(default_factory=list)
+    cancelled: tuple[int, ...] = ()
     channel: str = ""
     is_attributed: bool = False
     is_valid: bool = True
-    refunds: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    refunds: tuple[tuple[int, int], ...] = ()
     touched_ms: int = 0
+    touched: int = -1
+    """Offset of the last record about it."""
 
     def refunded(self) -> list[tuple[int, int]]:
         """Return the refunds in force as (ts, amount): oldest first, up to what was paid.
@@ -51,17 +53,32 @@ class Order(msgspec.Struct, array_like=True, gc=False):
 
 
 class Ledger(msgspec.Struct, gc=False):
-    """Orders by 128-bit fingerprint; `apply` gives the effects of one more event."""
+    """Orders by 128-bit fingerprint, the one touched last at the end; `apply` gives the effects of one more event."""
 
     orders: dict[bytes, Order] = msgspec.field(default_factory=dict)
+    is_rewritten: bool = False
+    """Every order changed since the last save: no segment holds any more."""
+    forgotten: tuple[int, int] | None = None
+    """Session and time of the last `forget`."""
 
-    def get(self, fingerprint: bytes, session: int, now_ms: int) -> Order:
-        """Return the order, made on its first event."""
-        order = self.orders.get(fingerprint)
+    def get(self, fingerprint: bytes, session: int, now_ms: int, offset: int) -> Order:
+        """Return the order that a record is about, made on its first event."""
+        order = self.orders.pop(fingerprint, None)
         if order is None:
-            order = self.orders[fingerprint] = Order(session)
-        order.touched_ms = max(order.touched_ms, now_ms)
+            order = Order(session)
+        self.orders[fingerprint] = order
+        order.touched_ms, order.touched = max(order.touched_ms, now_ms), offset
         return order
+
+    def since(self, offset: int) -> list[tuple[bytes, Order]]:
+        """Return the orders touched after an offset, in that order."""
+        found = []
+        for fingerprint, order in reversed(self.orders.items()):
+            if order.touched <= offset:
+                break
+            found.append((fingerprint, order))
+        found.reverse()
+        return found
 
     @staticmethod
     def create(order: Order, ts: int) -> list[Effect]:
@@ -84,27 +101,35 @@ class Ledger(msgspec.Struct, gc=False):
     def refund(order: Order, ts: int, amount_minor: int) -> list[Effect]:
         """Money went back; it counts once the payment is known, up to that."""
         before = order.refunded()
-        order.refunds.append((ts, amount_minor))
+        order.refunds = (*order.refunds, (ts, amount_minor))
         return _difference(before, order.refunded())
 
     @staticmethod
     def cancel(order: Order, ts: int) -> list[Effect]:
         """The order was called off: what was paid before goes back; unpaid, it is only closed."""
         before = order.refunded()
-        order.cancelled.append(ts)
+        order.cancelled = (*order.cancelled, ts)
         return _difference(before, order.refunded())
 
-    def convert(self, factor: Fraction) -> None:
-        """Restate every amount in another currency."""
+    def convert(self, factor: Fraction, offset: int) -> None:
+        """Restate every amount in another currency, as a record at `offset` asks for."""
         for order in self.orders.values():
             order.paid_minor = convert(order.paid_minor, factor)
-            order.refunds = [(ts, convert(amount, factor)) for ts, amount in order.refunds]
+            order.refunds = tuple((ts, convert(amount, factor)) for ts, amount in order.refunds)
+            order.touched = offset
+        self.is_rewritten = True
 
     def forget(self, before_session: int, touched_before_ms: int) -> None:
         """Let go of orders of past sessions that nothing has touched for the ledger's keeping time."""
+        self.forgotten = before_session, touched_before_ms
         gone = [f for f, o in self.orders.items() if o.session < before_session and o.touched_ms < touched_before_ms]
         for fingerprint in gone:
             del self.orders[fingerprint]
+
+    def forget_again(self) -> None:
+        """Let go of what came back from old segments."""
+        if self.forgotten is not None:
+            self.forget(*self.forgotten)
 
 
 def _difference(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> list[Effect]:

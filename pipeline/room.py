@@ -20,6 +20,7 @@ from pipeline.money import SpendTotals, conversion
 from pipeline.orders import Ledger
 from pipeline.quality import Evidence
 from pipeline.samples import Samples
+from pipeline.segments import Link
 from pipeline.session import RoomConfig, Session
 from pipeline.users import DistinctUsers
 from schemas.base import UNKNOWN
@@ -89,6 +90,7 @@ class RoomState(msgspec.Struct, gc=False):
     amounts: Samples = msgspec.field(default_factory=Samples)
     presence: list[tuple[int, int]] = msgspec.field(default_factory=list)
     ledger: Ledger = msgspec.field(default_factory=Ledger)
+    chain: list[Link] = msgspec.field(default_factory=list)
     spend: SpendTotals = msgspec.field(default_factory=SpendTotals)
     feed_states: dict[str, str] = msgspec.field(default_factory=dict)
     detectors: dict[str, RobustDeviation] = msgspec.field(default_factory=dict)
@@ -263,7 +265,7 @@ class RoomState(msgspec.Struct, gc=False):
                 pending.amounts = pending.past_amounts = b""
             factor = conversion(ctx.policy.currency.rates, self.money_currency, own)
             if factor is not None:
-                self.ledger.convert(factor)
+                self.ledger.convert(factor, self.offset)
                 self.spend.convert(factor)
         self.money_currency = own
 

@@ -96,6 +96,25 @@ def dump(state: RoomState | Star) -> bytes:
     return _encode((FORMAT, state))
 
 
+def whole(room: RoomState) -> bytes:
+    """Return a room's state with its whole ledger: it names no segments."""
+    chain, room.chain = room.chain, []
+    try:
+        return dump(room)
+    finally:
+        room.chain = chain
+
+
+def dump_hot(room: RoomState) -> bytes:
+    """Return a room's state without its order ledger and money ids: those are kept in segments, or not needed."""
+    orders, money = room.ledger.orders, room.seen.money
+    room.ledger.orders, room.seen.money = {}, {}
+    try:
+        return dump(room)
+    finally:
+        room.ledger.orders, room.seen.money = orders, money
+
+
 def load_room(data: bytes) -> RoomState:
     """Return a room's state."""
     room: RoomState = _load(data, _decode_room)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.emit import View
 from pipeline.room import RoomState
-from pipeline.snapshot import dump, load_room
+from pipeline.snapshot import dump_hot, load_room
 
 
 def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_version: int) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_
         for reason, n in room.rejects.items():
             rejects[reason] = rejects.get(reason, 0) + n
     for room_id in sorted(rooms):
-        room = load_room(dump(rooms[room_id]))  # a copy
+        room = load_room(dump_hot(rooms[room_id]))  # a copy
         at_ms = max(end_ms, room.evaluated_ms)
         room.fold(at_ms)
         sessions[room_id] = {

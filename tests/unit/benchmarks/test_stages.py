@@ -62,7 +62,7 @@ def test_every_stage_is_seen_and_the_engine_is_as_it_was_afterwards() -> None:
     assert [getattr(owner, name) for _, owner, names in STAGES for name in names] == before
     assert list(found["stages_us"]) == list(dict.fromkeys(stage for stage, _, _ in STAGES))
     assert min(found["calls_per_event"].values()) > 0
-    assert found["snapshot_bytes_a_save"] > 0
+    assert found["snapshot_bytes_per_event"] > 0
     assert "| **whole engine, unwatched** |" in table(found)
 
 
