@@ -209,7 +209,10 @@ class Bench:
             self._unsaved += len(chunk)
             if self._unsaved >= self._snapshot_every:
                 self._unsaved -= self._snapshot_every
-                n_saved += sum(len(state or b"") for state in engine.changed().values())
+                checkpoint = engine.checkpoint()
+                n_saved += len(checkpoint.star)
+                for room_id in checkpoint.rooms:
+                    n_saved += sum([len(value) for _, value in engine.save(room_id).parts])
         ns = clock() - begin
         busy_ratio = min(1.0, ns / (time.perf_counter_ns() - wall_begin))
         gc_ns = round((self.collector.ns - gc_before) * busy_ratio)
