@@ -28,13 +28,15 @@ import orjson
 from faust.types import TP
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from agents.app import make_app
+from agents.application import make_app
 from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
+from agents.changelog import Changelog
 from agents.fetch import LogRecord
 from agents.kafka import Cluster, TopicState
 from agents.producer import BatchProducer
 from agents.sender import Confirmation, cloud_event
-from agents.transport import SnapshotTable, pack
+from agents.snapshots import pack
+from agents.transport import EMBEDDED_FETCH_WAIT_MS, FETCH_WAIT_MS
 from benchmarks.bench_stages import machine
 from benchmarks.workloads import Workload
 from schemas.decode import decode
@@ -85,7 +87,7 @@ def fill(broker: str, embedded: bool, n_snapshots: int, seed: int) -> None:
         )
     ) as producer:
         for number in range(n_snapshots):
-            value = pack(number, _snapshot(number))
+            value = pack(1, number, _snapshot(number))
             partition = number % DEFAULT_PARTITIONS
             producer.send(CHANGELOG, key=f"room-{number:06d}".encode(), value=value, partition=partition)
         producer.flush()
@@ -103,21 +105,17 @@ def _snapshot(number: int) -> bytes:
 async def running(
     broker: str,
     embedded: bool,
-    agent: Callable[[Any], Awaitable[None]] | None,
-    prepare: Callable[[Any], None] | None = None,
+    agent: Callable[[Any], Awaitable[None]],
 ) -> AsyncIterator[Any]:
     """Run a Faust application as a worker has it, with one agent that is handed chunks."""
     settings = Settings.model_validate({**SETTINGS, "broker": f"kafka://{broker}"})
     app = make_app(settings, Cluster(embedded, (TopicState(LOG, "present", DEFAULT_PARTITIONS),)))
-    if prepare is not None:
-        prepare(app)
     recovered = asyncio.Event()
     app.on_rebalance_complete.connect(_setter(recovered), weak=False)
 
     async def each(stream: Any) -> None:
         async for event in stream.noack().events():
-            if agent is not None:
-                await agent(event.message)
+            await agent(event.message)
 
     app.agent(app.topic(LOG, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS, maxsize=16))(each)
     await app.start()
@@ -264,23 +262,20 @@ async def _confirm(confirmations: Iterable[Confirmation]) -> None:
 
 
 async def recover(broker: str, embedded: bool, n: int) -> Found:
-    """Return the cost of having `n` snapshots in memory again, and how long it took from the start of the worker."""
+    """Return the cost of having `n` snapshots in memory again, as a worker reads them before its partitions begin."""
     begin, begin_s = time.process_time(), time.monotonic()
-    tables: list[SnapshotTable] = []
-
-    def with_table(app: Any) -> None:
-        kind: Any = {"key_type": bytes, "value_type": bytes, "partitions": DEFAULT_PARTITIONS}
-        tables.append(SnapshotTable(app, name="rooms", recovery_buffer_size=1, **kind))
-        app.tables.add(tables[0])
-
-    async with running(broker, embedded, None, with_table):
-        (table,) = tables
+    changelog = Changelog([broker], CHANGELOG, fetch_wait_ms=EMBEDDED_FETCH_WAIT_MS if embedded else FETCH_WAIT_MS)
+    try:
+        read = await changelog.load(range(DEFAULT_PARTITIONS))
+        contents = [content for snapshots in read.values() for content in snapshots.contents().values()]
         found = {
             "s": time.monotonic() - begin_s,
             "cpu_s": time.process_time() - begin,
-            "snapshots": float(sum(len(rooms) for rooms in table.saved.values())),
-            "megabytes": sum(len(value) for rooms in table.saved.values() for value in rooms.values()) / 1e6,
+            "snapshots": float(len(contents)),
+            "megabytes": sum(map(len, contents)) / 1e6,
         }
+    finally:
+        await changelog.stop()
     if found["snapshots"] != n:
         msg = f"changelog must bring back {n} snapshots, got {found['snapshots']:.0f}: the broker kept no more"
         raise SystemExit(msg)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.broker import DEFAULT_PARTITIONS
-from tests.integration.deployment import PRIVACY_KEY, SETTINGS, await_true, deployment, roompulse, undone
+from agents.broker import DEFAULT_PARTITIONS, EmbeddedBroker
+from tests.integration.deployment import PRIVACY_KEY, SETTINGS, Embedded, await_true, deployment, roompulse, undone
 from tests.integration.proxy import Proxy
 from tests.integration.test_hand_over import Load
 from tests.integration.test_worker import assert_live_equals_replay
@@ -29,8 +29,8 @@ def free_port() -> int:
 
 
 def test_a_worker_that_starts_before_its_broker_waits_for_it(tmp_path: Path) -> None:
-    with deployment(tmp_path) as made:
-        host, _, port = made.broker.bootstrap.rpartition(":")
+    with EmbeddedBroker() as broker, deployment(tmp_path, Embedded(broker)) as made:
+        host, _, port = broker.bootstrap.rpartition(":")
         proxy = Proxy(free_port(), (host, int(port)))
         worker = made.start_worker({"ROOMPULSE_BROKER": proxy.url})
         await_true(
@@ -69,18 +69,18 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path, kind: str) -
 
 
 def test_a_broker_that_stands_still_costs_time_and_nothing_else(tmp_path: Path) -> None:
-    with deployment(tmp_path) as made:
+    with EmbeddedBroker() as broker, deployment(tmp_path, Embedded(broker)) as made:
         load = Load(made)
         worker = made.start_worker()
         await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
         load.send(600)
         await_true(load.is_counted, "everything is counted")
         load.send(300)
-        os.kill(made.broker.pid, signal.SIGSTOP)
+        os.kill(broker.pid, signal.SIGSTOP)
         try:
             time.sleep(STANDSTILL_S)  # the outage itself: nothing to wait for
         finally:
-            os.kill(made.broker.pid, signal.SIGCONT)
+            os.kill(broker.pid, signal.SIGCONT)
         load.send(300)
         await_true(load.is_counted, "everything is counted")
         await_true(lambda: undone(made) == [], "it has caught up")

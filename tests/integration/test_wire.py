@@ -17,7 +17,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import producer as producer_module
-from agents.app import QUEUED_CHUNKS, make_app
+from agents.app import QUEUED_CHUNKS
+from agents.application import make_app
 from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
 from agents.kafka import Cluster, TopicState
 from agents.producer import BATCH_BYTES, Batch, BatchProducer
