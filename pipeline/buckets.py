@@ -63,6 +63,17 @@ class Windows:
 
     def put(self, start_ms: int, value: int, now_ms: int) -> None:
         """Add the value of one base bucket, seen from the evaluation at `now_ms`."""
+        zone = self.zones[0]
+        first_ms, starts = start_ms - start_ms % zone.bucket_ms, zone.starts
+        if starts and first_ms >= starts[-1] and first_ms > now_ms - zone.reach_ms:
+            # By far the most usual: it belongs to the newest bucket, or is a newer one.
+            zone.total += value
+            if first_ms == starts[-1]:
+                zone.values[-1] += value
+            else:
+                starts.append(first_ms)
+                zone.values.append(value)
+            return
         for zone in self.zones:
             if start_ms - start_ms % zone.bucket_ms + zone.bucket_ms > now_ms - zone.reach_ms:
                 zone.put(start_ms, value)

@@ -24,7 +24,7 @@ from pipeline.context import Context
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
-from pipeline.judge import Judge, feed_states, incident_due
+from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
 from pipeline.room import RoomState
 from pipeline.sentiment import default_model
@@ -200,7 +200,7 @@ class Engine:
         elif offset <= room.offset and not goes_on:
             return None  # the snapshot this room came back from already knows it
         n_before = len(out)
-        mark = None if kind.is_plain or room is None else parking.Mark.of(room)
+        mark = None if kind.is_plain or room is None else parking.mark(room)
         try:
             return self._accepted(room, kind, event, offset, value, out=out)
         except MemoryError:
@@ -208,7 +208,7 @@ class Engine:
         except Exception as error:
             del out[n_before:]
             if mark is not None and room is not None:
-                mark.put_back(room)
+                parking.put_back(room, mark)
             return self._park(event.room_id, offset, error, value, out)
 
     def _accepted(
@@ -333,14 +333,14 @@ class Engine:
         for at_ms, room in self._agenda.pass_to(passed_ms):
             if self._rooms.get(room.room_id) is not room:
                 continue  # it was parked meanwhile: another stands in its place
-            n_before, mark = len(out), parking.Mark.of(room)
+            n_before, mark = len(out), parking.mark(room)
             try:
                 self._visit(room, at_ms, stamp_ms, out)
             except MemoryError:
                 raise
             except Exception as error:
                 del out[n_before:]
-                mark.put_back(room)
+                parking.put_back(room, mark)
                 self._park(room.room_id, room.offset, error, b"", out)
         if stamp_ms <= star.clock_ms:
             return
@@ -409,24 +409,25 @@ class Engine:
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
             room.config.mode = bidding.max_mode
         room.is_changed |= room.fold(now_ms)
-        has_changed, feed_due_ms = feed_states(room, now_ms, ctx)
-        room.is_changed |= has_changed
+        phase = self._phase(room)
+        is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
+        if is_emission or room.is_feed_dull or now_ms >= room.feeds_due_ms or len(room.feed_states) != len(room.feeds):
+            has_changed, room.feeds_due_ms = feed_states(room, now_ms, ctx)
+            room.is_changed |= has_changed
         judge = Judge(room, now_ms, ctx)
         judge.run()
         out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in judge.messages)
         view: View | None = None
         has_commands = False
-        phase = self._phase(room)
         if room.plans and (judge.has_opened or (now_ms - phase) % bidding.interval_ms == 0):
             view = View(room, now_ms, ctx)
             commander = Commander(room, now_ms, passing_ms, ctx)
             commander.run(situation(view))
             has_commands = bool(commander.messages)
             self._commands(room, commander, out)
-        is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
         if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
             self._emit(room, view or View(room, now_ms, ctx), out)
-        self._schedule(room, now_ms, feed_due_ms)
+        self._schedule(room, now_ms)
 
     def _emit(self, room: RoomState, view: View, out: list[Output]) -> None:
         interval_ms = self._ctx.policy.engine.channels_interval_ms
@@ -448,7 +449,7 @@ class Engine:
         self._emit(last, View(last, at_ms, self._ctx), out)
         room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
 
-    def _schedule(self, room: RoomState, now_ms: int, feed_due_ms: int) -> None:
+    def _schedule(self, room: RoomState, now_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
         ctx = self._ctx
         emission = self._phase(room)
@@ -462,8 +463,8 @@ class Engine:
         urgent = [min(room.pending)] if room.pending else []
         if room.incidents:
             urgent += incident_due(room, ctx)
-        if feed_due_ms >= 0:
-            urgent.append(feed_due_ms)
+        if room.feeds_due_ms < NEVER_MS:
+            urgent.append(room.feeds_due_ms)
         if urgent:
             at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
             soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)

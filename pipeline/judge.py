@@ -13,6 +13,8 @@ from pipeline.room import RoomState
 from schemas.anomalies import Anomaly, Cause, Contributor
 from schemas.base import Severity, capped
 
+NEVER_MS: Final = 1 << 62
+"""Later than any moment on the wire."""
 SLICED_BY: Final = {"ivt_ratio": N_SUSPECT, "negative_ratio": N_NEGATIVE, "cpc_minor": SPEND}
 """Counter whose share by channel tells where a metric's deviation comes from."""
 PATIENCE: Final = 2
@@ -22,18 +24,19 @@ CERTAIN: Final = 0.95
 
 
 def feed_states(room: RoomState, now_ms: int, ctx: Context) -> tuple[bool, int]:
-    """Bring the feeds' states up to date; return whether one changed, and when the next one will (-1: never)."""
+    """Bring the feeds' states up to date; return whether one changed, and when one gets worse if no news comes."""
     states, settings = room.feed_states, ctx.policy.feeds
-    changed, next_ms = False, -1
+    changed, next_ms = False, NEVER_MS
     for name, feed in room.feeds.items():
         state, change_ms = feed.look(name, now_ms, settings)
         if state is not None and states.get(name) != state:
             changed = True
             states[name] = state
-        if change_ms is not None and (next_ms < 0 or change_ms < next_ms):
+        if change_ms is not None and change_ms < next_ms:
             next_ms = change_ms
     if changed:
         room.feed_states = dict(sorted(states.items()))
+        room.is_feed_dull = any(state != "live" for state in states.values())
     return changed, next_ms
 
 

@@ -8,7 +8,7 @@ puts an empty room in its place.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from pipeline.context import Context
 from pipeline.ids import derived
@@ -24,25 +24,19 @@ _CARRIED: Final = (
 """What was told or audited of a room and must go on where it was."""
 
 
-class Mark(NamedTuple):
-    """What was told of a room before something was tried that may break it: what was not told must not count."""
+Mark = tuple[int, str, int, dict[str, int], dict[str, int]]
+"""What was told of a room before something was tried that may break it: what was not told must not count."""
 
-    seq: int
-    head: str
-    revision: int
-    n_anomalies: dict[str, int]
-    n_commands: dict[str, int]
 
-    @classmethod
-    def of(cls, room: RoomState) -> Mark:
-        """Return where the room stands."""
-        trail = room.trail
-        return cls(trail.seq, trail.head, room.revision, dict(room.n_anomalies), dict(room.n_commands))
+def mark(room: RoomState) -> Mark:
+    """Return where the room stands."""
+    trail = room.trail
+    return trail.seq, trail.head, room.revision, room.n_anomalies.copy(), room.n_commands.copy()
 
-    def put_back(self, room: RoomState) -> None:
-        """Let the room stand there again."""
-        room.trail.seq, room.trail.head, room.revision = self.seq, self.head, self.revision
-        room.n_anomalies, room.n_commands = self.n_anomalies, self.n_commands
+
+def put_back(room: RoomState, mark: Mark) -> None:
+    """Let the room stand there again."""
+    room.trail.seq, room.trail.head, room.revision, room.n_anomalies, room.n_commands = mark
 
 
 def successor(blank: RoomState, former: RoomState) -> RoomState:

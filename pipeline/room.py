@@ -93,6 +93,9 @@ class RoomState(msgspec.Struct, gc=False):
     chain: list[Link] = msgspec.field(default_factory=list)
     spend: SpendTotals = msgspec.field(default_factory=SpendTotals)
     feed_states: dict[str, str] = msgspec.field(default_factory=dict)
+    feeds_due_ms: int = -1
+    is_feed_dull: bool = False
+    """A feed is not live: news may change that at any visit."""
     detectors: dict[str, RobustDeviation] = msgspec.field(default_factory=dict)
     incidents: dict[str, Incident] = msgspec.field(default_factory=dict)
     plans: dict[str, Plan] = msgspec.field(default_factory=dict)
@@ -148,20 +151,21 @@ class RoomState(msgspec.Struct, gc=False):
             windows.expire(now_ms)
 
     def _fold_bucket(self, bucket: int, pending: Pending, now_ms: int) -> None:
-        total = 0
-        for channel, counted in pending.own.items():
+        total, own, windows, channels = 0, pending.own, self.windows, self.channels
+        for channel, counted in own.items():
             total += counted
-            windows = self.channels[channel]
-            windows.session += counted
-            windows.put(bucket, counted, now_ms)
-        self.windows.session += total
-        for cells in (pending.late, pending.former):
-            for channel, counted in cells.items():
-                total += counted
-                self.channels[channel].put(bucket, counted, now_ms)
-                if cells is pending.late:
-                    self.windows.prior += counted
-        self.windows.put(bucket, total, now_ms)
+            slice_ = channels[channel]
+            slice_.session += counted
+            slice_.put(bucket, counted, now_ms)
+        windows.session += total
+        if pending.late or pending.former:
+            for cells in (pending.late, pending.former):
+                for channel, counted in cells.items():
+                    total += counted
+                    channels[channel].put(bucket, counted, now_ms)
+                    if cells is pending.late:
+                        windows.prior += counted
+        windows.put(bucket, total, now_ms)
         if total >= _FIRST_OF_SPEND or total < 0:
             cost = digit(total, SPEND)
             if cost:

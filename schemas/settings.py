@@ -71,7 +71,9 @@ class EngineSettings(Section):
     emit_interval_ms: int = Field(5_000, ge=500, le=60_000, description="signals of a room at most this often")
     channels_interval_ms: int = Field(30_000, ge=500, le=600_000, description="the same for its channels")
     visit_interval_ms: int = Field(1_000, ge=500, le=60_000, description="a room with news is judged this often")
-    visit_after_events: int = Field(5, ge=1, le=1_000, description="fewer wait for the room's next emission [measured]")
+    visit_after_events: int = Field(
+        10, ge=1, le=1_000, description="fewer wait for the room's next emission [measured]"
+    )
     heartbeat_interval_ms: int = Field(5_000, ge=1_000, le=20_000, description="of a partition [contract]")
     max_channels: int = Field(16, ge=1, le=64, description="channels of a room told apart; the rest are `other`")
     recent_ids_ms: int = Field(60_000, ge=60_000, le=600_000, description="event ids remembered at least [contract]")
@@ -347,6 +349,7 @@ class WorkerSettings(Section):
         0, ge=0, le=5, description="workers that hold a partition's snapshots ready beside its own; 1 in production"
     )
     start_timeout_s: float = Field(60.0, gt=0, description="how long a start waits for the broker and its topics")
+    huge_pages: bool = Field(True, description="start again with huge pages where Linux and glibc can [measured]")
     clock: bool = Field(True, description="write ticks into own partitions; off when a log is played in its own time")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json")

@@ -12,6 +12,7 @@ import typer
 from agents import logs
 from agents.config import broker_of, control_key_of, load_settings, privacy_key_of
 from agents.errors import ProgramError
+from agents.pages import restart_with_huge_pages
 
 if TYPE_CHECKING:
     import faust
@@ -25,6 +26,8 @@ def run(
     broker_of(settings)
     control_key_of(settings)
     privacy_key_of(settings)
+    if settings.worker.huge_pages:
+        restart_with_huge_pages()
     logs.configure(settings.worker)
     for number in (signal.SIGTERM, signal.SIGINT):  # until Faust's own handlers are there: nothing is to be saved yet
         signal.signal(number, _stop)

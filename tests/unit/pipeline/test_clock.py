@@ -38,7 +38,7 @@ def plan(partition: Partition, second: float, **fields: Any) -> None:
 
 @pytest.mark.parametrize("tick_ms", [500, 1_000])
 def test_evaluations_fall_on_multiples_of_the_tick_before_the_record_that_passed_them(tick_ms: int) -> None:
-    log = Watched(engine=EngineSettings(tick_ms=tick_ms))
+    log = Watched(engine=EngineSettings(tick_ms=tick_ms, visit_after_events=2))
     log.enter(0.1)
     for n in range(60):
         passed_ms = START_MS + 137 * n + 237
