@@ -78,7 +78,7 @@ class Snapshots:
         """Offset of the changelog to read on from."""
         self.reign = 0
         """The highest so far."""
-        self._values: dict[str, bytes] = {}
+        self._states: dict[str, State] = {}
         self._overtaken: set[str] = set()
 
     def take(self, records: Iterable[Any]) -> None:
@@ -89,16 +89,17 @@ class Snapshots:
                 self.next = record.offset + 1
 
     def _take(self, key: str, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> None:
-        reign = _reign_of(headers) if value is None else unpack(value).reign
+        state = None if value is None else unpack(value)
+        reign = _reign_of(headers) if state is None else state.reign
         if reign < self.reign:
             self._overtaken.add(key)
             return
         self.reign = reign
         self._overtaken.discard(key)
-        if value is None:
-            self._values.pop(key, None)
+        if state is None:
+            self._states.pop(key, None)
         else:
-            self._values[key] = value
+            self._states[key] = state
 
     def next_reign(self, generation: int) -> int:
         """Return the reign of an owner that has read this: above all before, and no other generation's."""
@@ -106,7 +107,7 @@ class Snapshots:
 
     def contents(self) -> dict[str, bytes]:
         """Return what to restore a partition from: each key's content."""
-        contents = {key: unpack(value).content for key, value in self._values.items()}
+        contents = {key: state.content for key, state in self._states.items()}
         if not contents.get(EVERY_ROOM, b"?"):
             del contents[EVERY_ROOM]  # claimed before there was any
         return contents
@@ -114,21 +115,20 @@ class Snapshots:
     @property
     def star(self) -> State:
         """The partition's own state; of offset -1 and without content before there is one."""
-        value = self._values.get(EVERY_ROOM)
-        return State(0, -1, b"") if value is None else unpack(value)
+        return self._states.get(EVERY_ROOM, State(0, -1, b""))
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the states held."""
-        return sum(map(len, self._values.values()))
+        return sum([len(state.content) for state in self._states.values()])
 
     def newest(self) -> int:
         """Return the highest offset of the log that any state stands for, -1 without any."""
-        return max((unpack(value).offset for value in self._values.values()), default=-1)
+        return max((state.offset for state in self._states.values()), default=-1)
 
     def overtaken(self) -> dict[str, State | None]:
         """Return what must be written again because a dead record stands after it; None for a key that is gone."""
-        return {key: unpack(self._values[key]) if key in self._values else None for key in sorted(self._overtaken)}
+        return {key: self._states.get(key) for key in sorted(self._overtaken)}
 
 
 def _reign_of(headers: Sequence[tuple[str, bytes]]) -> int:
