@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from agents.cli import version
+from agents.collector import spare_the_rooms
 from agents.config import load_policy, load_settings
 from agents.errors import ProgramError, UsageError
 from agents.words import pick
@@ -49,6 +50,18 @@ class DumpLine(msgspec.Struct):
     partition: int | None = None
 
 
+class _PlainDumpLine(msgspec.Struct):
+    """The usual dump line, read at one go: a record whose value is JSON."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
+    value: msgspec.Raw
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    value_b64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    key: str | None = None
+    partition: int | None = None
+
+
 class _NotADump(msgspec.Struct):
     type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     offset: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -56,6 +69,7 @@ class _NotADump(msgspec.Struct):
 
 
 _peek: Final = msgspec.json.Decoder(_NotADump).decode
+_plain_dump_line: Final = msgspec.json.Decoder(_PlainDumpLine).decode
 _dump_line: Final = msgspec.json.Decoder(DumpLine).decode
 _text: Final = msgspec.json.Decoder(str).decode
 
@@ -66,6 +80,16 @@ def read_record(line: bytes, number: int) -> tuple[Record, int | None]:
     A line is a message's value, or a dump line: an object with `offset` and `timestamp` and without `type`.
     """
     if b'"offset"' in line and b'"timestamp"' in line:
+        if line[:1] == b"{" and line.endswith(b"}"):
+            try:
+                plain = _plain_dump_line(line)
+            except msgspec.DecodeError:  # the slow way has the words
+                pass
+            else:
+                value = bytes(plain.value)
+                if plain.type is msgspec.UNSET and plain.value_b64 is msgspec.UNSET and value[:1] != b'"':
+                    key = None if plain.key is None else plain.key.encode()
+                    return (plain.offset, plain.timestamp, value, key), plain.partition
         try:
             head = _peek(line)
         except msgspec.DecodeError:
@@ -190,6 +214,7 @@ def run(
         if name != "-":
             _open(name).close()  # a wrong name must not cost the results of the run before
     sink = Files(out)
+    spare_the_rooms()
     started = time.perf_counter()
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -200,7 +225,7 @@ def run(
                 engine = _engine(settings, chosen, is_recorded=partition is not None)
             engine.partition = partition or 0
             sink.write(engine.process(records))
-            done = engine.counters.n_records
+            done = engine.n_records
             rate = done / max(time.perf_counter() - started, 1e-9)
             words = pick(settings.lang, f"{done:,} records, {rate:,.0f}/s", f"{done:,} 条记录，{rate:,.0f} 条/秒")
             progress.update(task, description=words)
