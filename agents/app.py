@@ -48,8 +48,6 @@ from schemas.topics import ROOM_EVENTS
 log = logging.getLogger(__name__)
 
 TABLE: Final = "rooms"
-QUEUED_CHUNKS: Final = 16
-"""Chunks waiting for one agent before fetching pauses: at most a few MiB a partition."""
 HANDOVER_S: Final = 0.5
 """Share of the rebalance timeout spent on last snapshots; what is not saved by then is worked out again elsewhere."""
 PAUSE: Final = 0.5
@@ -182,9 +180,7 @@ class Worker:
     def _attach(self) -> None:
         app = self.app
         for topic in (ROOM_EVENTS, *JUDGES):
-            source = app.topic(
-                topic, key_type=bytes, value_type=bytes, partitions=self._n_partitions, maxsize=QUEUED_CHUNKS
-            )
+            source = app.topic(topic, key_type=bytes, value_type=bytes, partitions=self._n_partitions)
             app.agent(source, name=f"roompulse.{topic}")(self._agent)
         handlers: tuple[tuple[Any, Any], ...] = (
             (app.on_partitions_revoked, self._on_revoked),

@@ -17,6 +17,11 @@ from agents.tables import Tables
 from agents.transport import EMBEDDED_FETCH_WAIT_MS, FETCH_WAIT_MS, ChunkTransport, PatientAssignor
 from schemas.settings import Settings
 
+QUEUED_CHUNKS: Final = 16
+"""Chunks waiting for one agent before fetching pauses: at most a few MiB a partition.
+
+A setting of the application: Faust's `app.topic` takes a `maxsize` and forgets it.
+"""
 REQUEST_MARGIN_S: Final = 5.0
 """Beyond the longest answer that a broker may owe a consumer; Faust's own 90 s would stall a worker as long."""
 
@@ -47,6 +52,7 @@ def make_app(settings: Settings, cluster: Cluster) -> faust.App:
         broker_request_timeout=max(kafka.session_timeout_s, kafka.rebalance_timeout_s) + REQUEST_MARGIN_S,
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=MAX_SNAPSHOT_BYTES,
+        stream_buffer_maxsize=QUEUED_CHUNKS,
         web_enabled=worker.web_port != 0,
         web_bind="127.0.0.1",
         web_port=worker.web_port or 6066,

@@ -117,7 +117,7 @@ async def running(
         async for event in stream.noack().events():
             await agent(event.message)
 
-    app.agent(app.topic(LOG, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS, maxsize=16))(each)
+    app.agent(app.topic(LOG, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS))(each)
     await app.start()
     try:
         await asyncio.wait_for(recovered.wait(), 120)

@@ -17,7 +17,6 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import producer as producer_module
-from agents.app import QUEUED_CHUNKS
 from agents.application import make_app
 from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
 from agents.kafka import Cluster, TopicState
@@ -365,9 +364,7 @@ def test_a_worker_slower_than_its_topic_reads_all_of_it_and_holds_little_at_a_ti
 
     async def run() -> None:
         app = application(broker.bootstrap, f"{unique_prefix}-app")
-        source = app.topic(
-            topic, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS, maxsize=QUEUED_CHUNKS
-        )
+        source = app.topic(topic, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS)
         may_go_on, over = asyncio.Event(), asyncio.Event()
         taken: dict[int, list[int]] = {partition: [] for partition in range(DEFAULT_PARTITIONS)}
         resident: list[int] = []

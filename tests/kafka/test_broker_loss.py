@@ -150,7 +150,13 @@ def test_a_worker_outlives_its_only_broker_and_goes_on_where_it_was(
 
 def test_workers_go_on_from_a_changelog_that_was_compacted(cluster: KafkaCluster, tmp_path: Path) -> None:
     cluster.configure(
-        [CHANGELOG], {"cleanup.policy": "compact", "segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01"}
+        [CHANGELOG],
+        {
+            "cleanup.policy": "compact",
+            "segment.ms": "1000",
+            "min.cleanable.dirty.ratio": "0.01",
+            "min.compaction.lag.ms": "0",
+        },
     )
     with deployment(tmp_path, cluster) as made:
         load = Load(made, ROOMS, seed=6)

@@ -34,7 +34,7 @@ def test_missing_topics_are_told_then_made_then_present(one_broker: KafkaCluster
     looked = roompulse("provision", "--check", settings=settings)
     assert looked.returncode == 1
     assert looked.stderr.endswith(b": run roompulse provision without --check\n")
-    worker = roompulse("worker", settings=settings)
+    worker = roompulse("worker", settings=settings | {"ROOMPULSE_WORKER__START_TIMEOUT_S": "1"})
     assert worker.returncode == 1
     assert worker.stderr.endswith(b": run roompulse provision\n")
     for command, word in (("provision", b"created"), ("provision", b"present"), ("provision --check", b"present")):
