@@ -26,6 +26,7 @@ from agents.errors import ProgramError
 from agents.fetch import Detailed
 from agents.intake import Cursor
 from agents.kafka import Cluster, bootstrap, changelog_of
+from agents.layout import Layout, LayoutError, check, newest, partition_counts
 from agents.logs import facts
 from agents.producer import BatchProducer
 from agents.rooms import LostError, Rooms
@@ -55,6 +56,8 @@ PAUSE: Final = 0.5
 """A worker that stood still for this share of the session asks the group before it writes on."""
 SAVE_STEP_S: Final = 1.0
 """The loop that saves comes round at least so often: it is also what notices that the process stood still."""
+LAYOUT_INTERVAL_S: Final = 10.0
+"""How often the topics' partitions are counted: whoever adds some by hand splits rooms until workers stop."""
 RETRY_S: Final = (0.5, 30.0)
 """Pauses between attempts to begin a partition anew: the first, doubled each time, and the longest."""
 
@@ -67,6 +70,7 @@ class Worker:
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self.app = make_app(settings, cluster)
         self._settings, self._n_partitions = settings, cluster.n_partitions
+        self._is_embedded = cluster.embedded
         control_key = control_key_of(settings)
         privacy_key_of(settings)  # without it ids could not become tokens: better not to start
         # The log alone says what policy decides: an engine begins with the defaults, live as in a replay.
@@ -195,6 +199,8 @@ class Worker:
         app.task(self._save_in_turn)
         app.task(self._begin_anew)
         app.task(self._run_clock)
+        if not self._is_embedded:
+            app.task(self._watch_layout)
 
     async def _agent(self, stream: Any) -> None:
         async for event in stream.noack().events():
@@ -275,6 +281,7 @@ class Worker:
     async def _on_recovered(self, *_args: Any, **_kwargs: Any) -> None:
         """Start with the partitions of this assignment: go on with what rested, read the others' snapshots."""
         number = self._n_assignments
+        await self._check_layout()
         assigned = [tp for tp in self.app.consumer.assignment() if tp.topic in (ROOM_EVENTS, *JUDGES)]
         positions = await self._consumer.positions(assigned) if assigned else {}
         partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
@@ -395,6 +402,37 @@ class Worker:
 
     async def _run_clock(self) -> None:
         await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
+
+    # -- how many partitions there are ------------------------------------------------------------------------
+
+    @property
+    def _logs(self) -> list[TP]:
+        return [TP(ROOM_EVENTS, partition) for partition in range(self._n_partitions)]
+
+    async def _check_layout(self) -> None:
+        """Stop where rooms would be split, or are on their way to other partitions.
+
+        The start looked at the same, but before this worker was a member of the group: only from now on nobody else
+        can write a note.
+        """
+        n_partitions = max([self._n_partitions, *(tp.partition + 1 for tp in self.app.consumer.assignment())])
+        known = newest(await self._consumer.commit_notes(self._logs)) or Layout(self._n_partitions)
+        check(known, {ROOM_EVENTS: n_partitions})
+
+    async def _watch_layout(self) -> None:
+        """Look at the number of partitions again and again; a broker that does not answer is no news."""
+        while not self.app.should_stop:
+            await self.app.sleep(LAYOUT_INTERVAL_S)
+            try:
+                found = await partition_counts(bootstrap(self._settings), (ROOM_EVENTS,))
+            except Exception as error:
+                log.debug("partitions not counted", extra=facts(error=f"{type(error).__name__}: {error}"))
+                continue
+            try:
+                check(Layout(self._n_partitions), found)
+            except LayoutError as error:
+                await self._fail(error)
+                return
 
 
 def _is_passing(error: Exception) -> bool:
