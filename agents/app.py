@@ -25,13 +25,13 @@ from agents.config import control_key_of, privacy_key_of
 from agents.errors import ProgramError
 from agents.fetch import Detailed
 from agents.intake import Cursor
-from agents.kafka import Cluster, bootstrap, changelog_of
+from agents.kafka import Cluster, bootstrap, changelog_of, partition_of_key
 from agents.layout import Layout, LayoutError, check, newest, partition_counts
 from agents.logs import facts
 from agents.producer import BatchProducer
 from agents.rooms import LostError, Rooms
 from agents.sender import Confirmation, Headers, Message
-from agents.shard import Pace
+from agents.shard import Pace, Records
 from agents.snapshots import pack, tombstone_headers
 from agents.tables import SnapshotTable
 from agents.transport import (
@@ -42,6 +42,7 @@ from agents.transport import (
 )
 from pipeline import Engine
 from pipeline.engine import ENGINE_VERSION
+from schemas.base import EVERY_ROOM
 from schemas.settings import Settings
 from schemas.topics import ROOM_EVENTS
 
@@ -61,6 +62,7 @@ LAYOUT_INTERVAL_S: Final = 10.0
 RETRY_S: Final = (0.5, 30.0)
 """Pauses between attempts to begin a partition anew: the first, doubled each time, and the longest."""
 
+_STAR: Final = EVERY_ROOM.encode()
 _PASSING: Final = (LostError, KafkaTimeoutError, ConnectionError, TimeoutError)
 
 
@@ -111,6 +113,8 @@ class Worker:
             raise ProgramError(msg)
         self.table.on_assigned = self._on_assigned
         self._cursors: dict[TP, Cursor] = {}
+        self._strangers: dict[int, set[bytes]] = {}
+        """Keys of rooms that a producer sends to another partition than theirs."""
         self._lost: set[TP] = set()
         """Partitions of ours that have to begin anew."""
         self._generation = -1
@@ -231,6 +235,7 @@ class Worker:
         records = chunk.records if first >= wanted else [record for record in chunk.records if record[0] >= wanted]
         if chunk.topic == ROOM_EVENTS:
             if shard is not None:
+                await self._look_at_keys(chunk.partition, records)
                 await self.rooms.apply(shard, records)
         else:
             await self.bridge.carry(chunk.topic, chunk.partition, [Detailed(*record) for record in records])
@@ -418,6 +423,22 @@ class Worker:
         n_partitions = max([self._n_partitions, *(tp.partition + 1 for tp in self.app.consumer.assignment())])
         known = newest(await self._consumer.commit_notes(self._logs)) or Layout(self._n_partitions)
         check(known, {ROOM_EVENTS: n_partitions})
+
+    async def _look_at_keys(self, partition: int, records: Records) -> None:
+        """Stop before a record is applied that a producer sent here because the topic has grown.
+
+        One that comes here for another reason, a wrong partitioner, stops nothing: the others must not suffer.
+        """
+        keys = {record[3] for record in records}
+        strange = {
+            key for key in keys if key and key != _STAR and partition_of_key(key, self._n_partitions) != partition
+        }
+        strange -= self._strangers.get(partition, set())
+        if not strange or self._is_embedded:
+            return
+        check(Layout(self._n_partitions), await partition_counts(bootstrap(self._settings), (ROOM_EVENTS,)))
+        self._strangers.setdefault(partition, set()).update(strange)
+        log.warning("rooms in another partition than theirs", extra=facts(partition=partition, n_rooms=len(strange)))
 
     async def _watch_layout(self) -> None:
         """Look at the number of partitions again and again; a broker that does not answer is no news."""

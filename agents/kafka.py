@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -87,7 +88,13 @@ class Cluster(NamedTuple):
 
 def partition_of(room_id: str, n_partitions: int) -> int:
     """Return the partition of a room: murmur2 of its UTF-8 id, as Java's and every client's partitioner has it."""
-    return int((murmur2(room_id.encode()) & 0x7FFFFFFF) % n_partitions)
+    return partition_of_key(room_id.encode(), n_partitions)
+
+
+@lru_cache(maxsize=65_536)
+def partition_of_key(key: bytes, n_partitions: int) -> int:
+    """Return the same for a message's key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % n_partitions)
 
 
 def bootstrap(settings: Settings) -> list[str]:

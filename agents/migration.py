@@ -40,6 +40,7 @@ from agents.kafka import (
     connect,
     inspect,
     partition_of,
+    partition_of_key,
 )
 from agents.layout import Layout
 from agents.sender import cloud_event
@@ -164,10 +165,12 @@ class Migration(AbstractContextManager["Migration"]):
             self._refuse_strangers(states, n_before, is_repeated=plan.layout.to is not None)
             n_drained = self._drain(states, n_before)
             states = self._read_changelog()
-            self._copy(states, n_before)
-            n_late = sum(self._ends(ROOM_EVENTS, n_before).values()) - sum(self._next_offsets(n_before).values())
+            ends = self._copy(states, n_before)
+            n_late = sum(self._ends(ROOM_EVENTS, n_before).values()) - sum(ends.values())
             if n_late:
-                msg = f"producers must be stopped, got {n_late} records written meanwhile: stop them, then run this again"
+                msg = (
+                    f"producers must be stopped, got {n_late} records written meanwhile: stop them, then run this again"
+                )
                 raise ProgramError(msg)
             self._commit(self._next_offsets(n_before), begun._replace(is_copied=True))
             states = self._read_changelog()
@@ -278,20 +281,43 @@ class Migration(AbstractContextManager["Migration"]):
                 raise ProgramError(msg)
             engine, n_records = self._engine(number, snapshots, n_before), 0
             known = snapshots.star.offset
+            first_early = end
             for batch in self._read(ROOM_EVENTS, number, begin, end):
-                records = [(r.offset, r.timestamp, r.value or b"", r.key) for r in batch if r.offset > known]
-                for output in engine.process(records):
-                    value = output.json()
-                    headers = list(cloud_event(output.topic, number, value))
-                    self._send(output.topic, output.key.encode(), value, number, headers)
+                early = [r.offset for r in batch if self._is_early(r, n_before)]
+                first_early = min([first_early, *early])
+                known_or_early = {*early, *(r.offset for r in batch if r.offset <= known)}
+                records = [r for r in batch if r.offset not in known_or_early]
+                self._apply(engine, records)
                 n_records += len(records)
             self._flush()
             if n_records:
                 self._tell(f"{ROOM_EVENTS} {number}: {n_records} records read to the end")
                 self._save(number, snapshots, engine)
             n_drained += n_records
-            self._commit({number: end}, Layout(n_before, self._to))
+            self._commit({number: first_early}, Layout(n_before, self._to))
         return n_drained
+
+    def _is_early(self, record: Any, n_before: int) -> bool:
+        """Say whether a record lies where its room will be, not where it was: the topic had grown already."""
+        key = record.key
+        if not key or _is_star(key.decode(errors="replace")):
+            return False
+        before = partition_of_key(key, n_before)
+        if record.partition in (before, partition_of_key(key, self._to)):
+            return bool(record.partition != before)
+        msg = (
+            f"record {record.offset} of {ROOM_EVENTS} {record.partition} must be in partition {before} (murmur2 of its "
+            "key), got it elsewhere: set its producer's partitioner right, and another ROOMPULSE_KAFKA__APP_ID"
+        )
+        raise ProgramError(msg)
+
+    def _apply(self, engine: Engine, records: Sequence[Any]) -> None:
+        """Apply records and send what follows from them."""
+        number = engine.partition
+        for output in engine.process((r.offset, r.timestamp, r.value or b"", r.key) for r in records):
+            value = output.json()
+            headers = list(cloud_event(output.topic, number, value))
+            self._send(output.topic, output.key.encode(), value, number, headers)
 
     def _save(self, number: int, snapshots: Snapshots, engine: Engine) -> None:
         """Write what changed, in a worker's order: rooms, then the partition's own state."""
@@ -310,14 +336,26 @@ class Migration(AbstractContextManager["Migration"]):
             self._write(number, key, None, reign=reign)
         self._flush()
 
-    def _copy(self, states: Mapping[int, Snapshots], n_before: int) -> None:
-        """Write rooms to where they belong, each partition's own state last."""
+    def _copy(self, states: Mapping[int, Snapshots], n_before: int) -> dict[int, int]:
+        """Write rooms to where they belong, each partition's own state last; return up to where the log was read.
+
+        Records that lie where their room will be, since the topic had grown already, are applied when it is there.
+        """
         whole = {number: self._engine(number, states[number], n_before).snapshot() for number in range(n_before)}
         ends = self._ends(ROOM_EVENTS, n_before)
         begins = self._begins(ROOM_EVENTS, min(self._counts[ROOM_EVENTS], self._to))
         nexts = [ends[n] if n < n_before else begins.get(n, 0) for n in range(self._to)]
+        firsts = self._next_offsets(n_before)
         try:
-            found = rekey(whole, nexts, self._home)
+            found = rekey(whole, [firsts.get(n, nexts[n]) for n in range(self._to)], self._home)
+            for number, first in firsts.items():
+                engine = Engine(self._own, partition=number)
+                engine.restore(found[number])
+                for batch in self._read(ROOM_EVENTS, number, first, ends[number]):
+                    self._apply(engine, [record for record in batch if self._is_early(record, n_before)])
+                self._flush()
+                found[number] = engine.snapshot()
+            found = rekey(dict(enumerate(found)), nexts, self._home)
         except RekeyError as error:
             raise ProgramError(str(error)) from None
         for number, parts in enumerate(found):
@@ -332,6 +370,7 @@ class Migration(AbstractContextManager["Migration"]):
             self._write(number, EVERY_ROOM, parts[EVERY_ROOM], reign=reign, offset=offset)
             self._flush()
             self._tell(f"partition {number}: {len(arrivals)} rooms copied there")
+        return ends
 
     def _clear(self, states: Mapping[int, Snapshots]) -> None:
         """Remove what is left over of rooms where they do not belong."""
