@@ -42,6 +42,7 @@ from agents.transport import (
 )
 from pipeline import Engine
 from pipeline.engine import ENGINE_VERSION
+from pipeline.snapshot import SnapshotError
 from schemas.base import EVERY_ROOM
 from schemas.settings import Settings
 from schemas.topics import ROOM_EVENTS
@@ -319,7 +320,11 @@ class Worker:
                     "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
                 )
                 raise ProgramError(msg)
-            self.rooms.begin(partition, snapshots)
+            try:
+                self.rooms.begin(partition, snapshots)
+            except SnapshotError as error:
+                msg = f"partition {partition} of {changelog_of(self._settings)}: {error}"
+                raise ProgramError(msg) from None
             self.changelog.release(partition)
             await asyncio.sleep(0)  # a large partition takes its time: others' turn
         return self._n_assignments == number
