@@ -26,12 +26,13 @@ from agents.config import control_key_of, privacy_key_of
 from agents.errors import ProgramError
 from agents.fetch import Detailed
 from agents.intake import Cursor
-from agents.kafka import Cluster, bootstrap, changelog_of
+from agents.kafka import Cluster, bootstrap, changelog_of, partition_of_key
+from agents.layout import Layout, LayoutError, check, newest, partition_counts
 from agents.logs import facts
 from agents.producer import BatchProducer
 from agents.rooms import LostError, Rooms
 from agents.sender import Confirmation, Headers, Message
-from agents.shard import Pace
+from agents.shard import Pace, Records
 from agents.snapshots import pack, tombstone_headers
 from agents.tables import SnapshotTable
 from agents.transport import (
@@ -42,6 +43,8 @@ from agents.transport import (
 )
 from pipeline import Engine
 from pipeline.engine import ENGINE_VERSION
+from pipeline.snapshot import SnapshotError
+from schemas.base import EVERY_ROOM
 from schemas.settings import Settings
 from schemas.topics import ROOM_EVENTS
 
@@ -54,9 +57,12 @@ PAUSE: Final = 0.5
 """A worker that stood still for this share of the session asks the group before it writes on."""
 SAVE_STEP_S: Final = 1.0
 """The loop that saves comes round at least so often: it is also what notices that the process stood still."""
+LAYOUT_INTERVAL_S: Final = 10.0
+"""How often the topics' partitions are counted: whoever adds some by hand splits rooms until workers stop."""
 RETRY_S: Final = (0.5, 30.0)
 """Pauses between attempts to begin a partition anew: the first, doubled each time, and the longest."""
 
+_STAR: Final = EVERY_ROOM.encode()
 _PASSING: Final = (LostError, KafkaTimeoutError, ConnectionError, TimeoutError)
 
 
@@ -66,6 +72,7 @@ class Worker:
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self.app = make_app(settings, cluster)
         self._settings, self._n_partitions = settings, cluster.n_partitions
+        self._is_embedded = cluster.embedded
         control_key = control_key_of(settings)
         privacy_key_of(settings)  # without it ids could not become tokens: better not to start
         # The log alone says what policy decides: an engine begins with the defaults, live as in a replay.
@@ -106,6 +113,8 @@ class Worker:
             raise ProgramError(msg)
         self.table.on_assigned = self._on_assigned
         self._cursors: dict[TP, Cursor] = {}
+        self._strangers: dict[int, set[bytes]] = {}
+        """Keys of rooms that a producer sends to another partition than theirs."""
         self._lost: set[TP] = set()
         """Partitions of ours that have to begin anew."""
         self._generation = -1
@@ -192,6 +201,8 @@ class Worker:
         app.task(self._save_in_turn)
         app.task(self._begin_anew)
         app.task(self._run_clock)
+        if not self._is_embedded:
+            app.task(self._watch_layout)
 
     async def _agent(self, stream: Any) -> None:
         async for event in stream.noack().events():
@@ -222,6 +233,7 @@ class Worker:
         records = chunk.records if first >= wanted else [record for record in chunk.records if record[0] >= wanted]
         if chunk.topic == ROOM_EVENTS:
             if shard is not None:
+                await self._look_at_keys(chunk.partition, records)
                 await self.rooms.apply(shard, records)
         else:
             await self.bridge.carry(chunk.topic, chunk.partition, [Detailed(*record) for record in records])
@@ -272,6 +284,7 @@ class Worker:
     async def _on_recovered(self, *_args: Any, **_kwargs: Any) -> None:
         """Start with the partitions of this assignment: go on with what rested, read the others' snapshots."""
         number = self._n_assignments
+        await self._check_layout()
         assigned = [tp for tp in self.app.consumer.assignment() if tp.topic in (ROOM_EVENTS, *JUDGES)]
         positions = await self._consumer.positions(assigned) if assigned else {}
         partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
@@ -305,7 +318,11 @@ class Worker:
                     "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
                 )
                 raise ProgramError(msg)
-            self.rooms.begin(partition, snapshots)
+            try:
+                self.rooms.begin(partition, snapshots)
+            except SnapshotError as error:
+                msg = f"partition {partition} of {changelog_of(self._settings)}: {error}"
+                raise ProgramError(msg) from None
             self.changelog.release(partition)
             await asyncio.sleep(0)  # a large partition takes its time: others' turn
         return self._n_assignments == number
@@ -393,6 +410,53 @@ class Worker:
 
     async def _run_clock(self) -> None:
         await self.clock.run(lambda: self.app.should_stop, self.app.sleep)
+
+    # -- how many partitions there are ------------------------------------------------------------------------
+
+    @property
+    def _logs(self) -> list[TP]:
+        return [TP(ROOM_EVENTS, partition) for partition in range(self._n_partitions)]
+
+    async def _check_layout(self) -> None:
+        """Stop where rooms would be split, or are on their way to other partitions.
+
+        The start looked at the same, but before this worker was a member of the group: only from now on nobody else
+        can write a note.
+        """
+        n_partitions = max([self._n_partitions, *(tp.partition + 1 for tp in self.app.consumer.assignment())])
+        known = newest(await self._consumer.commit_notes(self._logs)) or Layout(self._n_partitions)
+        check(known, {ROOM_EVENTS: n_partitions})
+
+    async def _look_at_keys(self, partition: int, records: Records) -> None:
+        """Stop before a record is applied that a producer sent here because the topic has grown.
+
+        One that comes here for another reason, a wrong partitioner, stops nothing: the others must not suffer.
+        """
+        keys = {record[3] for record in records}
+        strange = {
+            key for key in keys if key and key != _STAR and partition_of_key(key, self._n_partitions) != partition
+        }
+        strange -= self._strangers.get(partition, set())
+        if not strange or self._is_embedded:
+            return
+        check(Layout(self._n_partitions), await partition_counts(bootstrap(self._settings), (ROOM_EVENTS,)))
+        self._strangers.setdefault(partition, set()).update(strange)
+        log.warning("rooms in another partition than theirs", extra=facts(partition=partition, n_rooms=len(strange)))
+
+    async def _watch_layout(self) -> None:
+        """Look at the number of partitions again and again; a broker that does not answer is no news."""
+        while not self.app.should_stop:
+            await self.app.sleep(LAYOUT_INTERVAL_S)
+            try:
+                found = await partition_counts(bootstrap(self._settings), (ROOM_EVENTS,))
+            except Exception as error:
+                log.debug("partitions not counted", extra=facts(error=f"{type(error).__name__}: {error}"))
+                continue
+            try:
+                check(Layout(self._n_partitions), found)
+            except LayoutError as error:
+                await self._fail(error)
+                return
 
 
 def _is_passing(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from yarl import URL
 from agents.config import broker_of
 from agents.errors import UsageError
 from agents.kafka import MAX_SNAPSHOT_BYTES, Cluster
+from agents.layout import Layout
 from agents.tables import Tables
 from agents.transport import EMBEDDED_FETCH_WAIT_MS, FETCH_WAIT_MS, ChunkTransport, PatientAssignor
 from schemas.settings import Settings
@@ -65,6 +66,7 @@ def make_app(settings: Settings, cluster: Cluster) -> faust.App:
     )
     transport = ChunkTransport(app.conf.broker_consumer or app.conf.broker, app)
     transport.fetch_wait_ms = EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS
+    transport.commit_note = Layout(cluster.n_partitions).note()
     app.transport = transport
     return app
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
@@ -76,10 +77,24 @@ class Cluster(NamedTuple):
             found.append(f"all room topics must have one number of partitions, got {odd}")
         return found
 
+    @property
+    def way_out(self) -> str:
+        """Return what to do about the problems."""
+        if any(topic.status == "missing" for topic in self.topics):
+            return "run roompulse provision"
+        most = max(topic.n_partitions for topic in self.topics)
+        return f"stop all workers and run roompulse migrate --to {most}"
+
 
 def partition_of(room_id: str, n_partitions: int) -> int:
     """Return the partition of a room: murmur2 of its UTF-8 id, as Java's and every client's partitioner has it."""
-    return int((murmur2(room_id.encode()) & 0x7FFFFFFF) % n_partitions)
+    return partition_of_key(room_id.encode(), n_partitions)
+
+
+@lru_cache(maxsize=65_536)
+def partition_of_key(key: bytes, n_partitions: int) -> int:
+    """Return the same for a message's key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % n_partitions)
 
 
 def bootstrap(settings: Settings) -> list[str]:
@@ -197,7 +212,7 @@ def ready(settings: Settings, timeout_s: float | None = None) -> Cluster:
         problems, left_s = "; ".join(cluster.problems), deadline_s - time.monotonic()
         # What is missing may still be made; a number of partitions stays wrong.
         if left_s <= 0 or not any(topic.status == "missing" for topic in cluster.topics):
-            msg = f"{problems}: run roompulse provision"
+            msg = f"{problems}: {cluster.way_out}"
             raise ProgramError(msg)
         pause_s = min(pause_s * 2, left_s, LONGEST_PAUSE_S)
         log.warning("topics are not right", extra=facts(problems=problems, again_in_s=round(pause_s, 1)))

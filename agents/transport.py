@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
+from aiokafka import OffsetAndMetadata
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -49,6 +50,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = cast("ChunkTransport", transport).fetch_wait_ms
         consumer._fetch_max_bytes = MAX_FETCH_BYTES
         consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
+        _note_commits(consumer, cast("ChunkTransport", transport).commit_note)
         return consumer
 
     async def _fetch_records(
@@ -183,6 +185,27 @@ class ChunkConsumer(driver.Consumer):
         found: dict[TP, tuple[int, int]] = await thread.call_thread(_positions, thread._ensure_consumer(), list(tps))
         return found
 
+    async def commit_notes(self, tps: Iterable[TP]) -> list[str]:
+        """Return what is noted beside these partitions' commits, whoever made them."""
+        thread = self._thread
+        found: list[str] = await thread.call_thread(_notes, thread._ensure_consumer(), list(tps))
+        return found
+
+
+def _note_commits(consumer: Any, note: str) -> None:
+    """Let every commit carry a note: Faust's own are empty."""
+    commit = consumer.commit
+
+    async def commit_noted(offsets: Mapping[Any, Any]) -> None:
+        await commit({place: OffsetAndMetadata(found.offset, note) for place, found in offsets.items()})
+
+    consumer.commit = commit_noted
+
+
+async def _notes(consumer: Any, tps: list[TP]) -> list[str]:
+    found = await consumer._coordinator.fetch_committed_offsets(tps)
+    return [commit.metadata for commit in found.values()]
+
 
 async def _heartbeat(consumer: Any) -> bool:
     coordinator = consumer._coordinator
@@ -204,6 +227,8 @@ class ChunkTransport(driver.Transport):
     Consumer: ClassVar[type[ChunkConsumer]] = ChunkConsumer
     Producer: ClassVar[type[BatchProducer]] = BatchProducer
     fetch_wait_ms: int = FETCH_WAIT_MS
+    commit_note: str = ""
+    """Kept by Kafka beside each commit."""
 
 
 class PatientAssignor(PartitionAssignor):

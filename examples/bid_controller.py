@@ -41,7 +41,7 @@ class Controller:
 
     def __init__(self, broker: str, name: str, key: bytes, turn: Any = apply) -> None:
         self.kid, self.key, self.turn = f"controller:{name}", key, turn
-        self.killed, self.beats, self.done = dict[str, bool](), dict[int, int](), dict[str, Any]()
+        self.killed, self.beats, self.done = dict[str, tuple[int, bool]](), dict[int, int](), dict[str, Any]()
         self.known, self.queue = list[Any](), list[Any]()
         self.producer = KafkaProducer(bootstrap_servers=broker, acks="all")
         self.topics = KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest", enable_auto_commit=False)
@@ -58,7 +58,9 @@ class Controller:
             for record in (record for records in self.topics.poll(100).values() for record in records):
                 message = orjson.loads(record.value or b"{}")
                 if record.topic == OPS_KILL:
-                    self.killed[record.key.decode()] = message.get("on", False)
+                    # Two partitions may speak of a room whose topic has grown: what was said last holds.
+                    said = (message.get("ts", -1), message.get("on", False))
+                    self.killed[record.key.decode()] = max(said, self.killed.get(record.key.decode(), said))
                 elif record.topic == BID_ACKS and message.get("kid") == self.kid and is_signed(message, self.key):
                     self.done[message["command_id"]] = message
                 elif message.get("action") == "heartbeat":
@@ -83,7 +85,7 @@ class Controller:
             if now_ms() < command["expires_ts"]:
                 self.read()
                 last_seq = max((seq for k, seq, name in self.known if k == knob and name in self.done), default=0)
-                killed = self.killed.get("*", False) or self.killed.get(command["room_id"], False)
+                killed = any(self.killed.get(key, (-1, False))[1] for key in ("*", command["room_id"]))
                 done, beat_ms = command["command_id"] in self.done, self.beats.get(partition, 0)
                 if may_act(command, now_ms(), beat_ms=beat_ms, last_seq=last_seq, is_done=done, is_killed=killed):
                     self.answer(command, "accepted")  # written before the knob turns

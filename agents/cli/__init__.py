@@ -23,6 +23,7 @@ COMMANDS = (
     "dump",
     "control",
     "provision",
+    "migrate",
     "schema",
     "bench",
 )

@@ -32,10 +32,12 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):  # until Faust's own handlers are there: nothing is to be saved yet
         signal.signal(number, _stop)
     # Imported here: a mistake in the settings is told before Faust is loaded.
-    from agents import kafka  # noqa: PLC0415
+    from agents import kafka, layout  # noqa: PLC0415
     from agents.app import Worker  # noqa: PLC0415
 
     cluster = kafka.ready(settings)
+    noted, _ = layout.read(settings, cluster.n_partitions)
+    layout.check(noted, {topic.name: topic.n_partitions for topic in cluster.topics})
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     serve(Worker(settings, cluster).app, loop)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from tests.chaos.beside import CannotMixError, check
 from tests.chaos.brokers import Brokers, Embedded, Kafka
 from tests.chaos.run import Report, Run
 
@@ -20,11 +21,13 @@ def brokers_of(name: str) -> Brokers:
     return Embedded() if name == "embedded" else Kafka(3 if name == "kafka3" else 1)
 
 
-def run_seed(seed: int, folder: Path, *, brokers: str, rate: int, seconds: float, n_rooms: int) -> Report:
-    """Run one seed on brokers of its own."""
+def run_seed(
+    seed: int, folder: Path, *, brokers: str, rate: int, seconds: float, n_rooms: int, beside: Path | None = None
+) -> Report:
+    """Run one seed on brokers of its own, with workers of another checkout among them where there is one."""
     folder.mkdir(parents=True)
     with brokers_of(brokers) as running:
-        return Run(seed, running, folder, rate=rate, seconds=seconds, n_rooms=n_rooms)()
+        return Run(seed, running, folder, rate=rate, seconds=seconds, n_rooms=n_rooms, beside=beside)()
 
 
 def told(report: Report) -> str:
@@ -47,11 +50,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of load")
     parser.add_argument("--rooms", type=int, default=16)
     parser.add_argument("--brokers", choices=("embedded", "kafka", "kafka3"), default="embedded")
+    parser.add_argument("--beside", type=Path, help="another checkout: every second worker runs its code")
     parser.add_argument("--keep", type=Path, help="folder for everything that was left of failed seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object a seed")
     chosen = parser.parse_args()
     first, colon, last = chosen.seeds.partition(":")
     seeds = range(int(first), int(last) if colon else int(first) + 1)
+    if chosen.beside is not None:
+        chosen.beside = chosen.beside.resolve()
+        try:
+            check(chosen.beside)
+        except CannotMixError as error:
+            parser.error(f"--beside: {error}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # so that no process of a run is left behind
     n_failed = 0
@@ -59,7 +69,13 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix=f"chaos-{seed}-") as made:
             folder = Path(made) / "run"
             report = run_seed(
-                seed, folder, brokers=chosen.brokers, rate=chosen.rate, seconds=chosen.seconds, n_rooms=chosen.rooms
+                seed,
+                folder,
+                brokers=chosen.brokers,
+                rate=chosen.rate,
+                seconds=chosen.seconds,
+                n_rooms=chosen.rooms,
+                beside=chosen.beside,
             )
             n_failed += not report.is_ok
             sys.stdout.write((orjson.dumps(report.as_dict()).decode() if chosen.json else told(report)) + "\n")

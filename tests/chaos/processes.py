@@ -56,12 +56,17 @@ RUNNING: Final = {
 }
 
 
-def environment(brokers: Mapping[str, str], **more: str) -> dict[str, str]:
-    """Return the environment of a `roompulse` process of this deployment."""
+def code_path(checkout: Path = REPOSITORY) -> dict[str, str]:
+    """Return the environment, without settings, of a process that runs a checkout's code."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
-    path = os.pathsep.join(filter(None, (str(REPOSITORY), inherited.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(checkout), inherited.get("PYTHONPATH"))))
+    return inherited | {"PYTHONPATH": path}
+
+
+def environment(brokers: Mapping[str, str], *, checkout: Path = REPOSITORY, **more: str) -> dict[str, str]:
+    """Return the environment of a `roompulse` process of this deployment."""
     settings = {f"ROOMPULSE_{name}": value for name, value in (POLICY | RUNNING | more).items()}
-    return inherited | dict(brokers) | settings | {"PYTHONPATH": path}
+    return code_path(checkout) | dict(brokers) | settings
 
 
 def provision(brokers: Mapping[str, str]) -> None:
@@ -78,12 +83,15 @@ def provision(brokers: Mapping[str, str]) -> None:
 class Child:
     """A process of ours and its log file."""
 
-    def __init__(self, name: str, folder: Path, arguments: list[str], env: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, folder: Path, arguments: list[str], env: dict[str, str], checkout: Path = REPOSITORY
+    ) -> None:
+        self.checkout = checkout
         self.name, self.is_frozen, self.was_told_to_stop, self.is_judged = name, False, False, False
         self.log_file = folder / f"{name}.log"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments], cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, *arguments], cwd=checkout, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
     @property
@@ -120,8 +128,11 @@ class Child:
 class Processes:
     """Workers by slot, and the platform; `events` says what was done to them and when."""
 
-    def __init__(self, brokers: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, brokers: Mapping[str, str], folder: Path, beside: Path | None = None) -> None:
         self._brokers, self._folder = brokers, folder
+        self._checkouts = (REPOSITORY, beside or REPOSITORY)
+        """Slots begin with them in turn; a slot's next worker runs the other one's code."""
+        self._turns = list(range(N_SLOTS))
         self.slots: list[Child | None] = [None] * N_SLOTS
         self.wanted: set[int] = set()
         """Slots that a supervisor keeps filled."""
@@ -148,9 +159,11 @@ class Processes:
         held = self.slots[slot]
         if held is not None and held.code is None:
             return None
-        name = f"worker-{slot}-{len(self.all)}"
-        env = environment(self._brokers, WORKER__DATA_DIR=str(self._folder / name), **more)
-        child = self.slots[slot] = Child(name, self._folder, ["-m", "agents", "worker"], env)
+        checkout = self._checkouts[self._turns[slot] % 2]
+        self._turns[slot] += 1
+        name = f"worker-{slot}-{len(self.all)}{'' if checkout == REPOSITORY else '-beside'}"
+        env = environment(self._brokers, checkout=checkout, WORKER__DATA_DIR=str(self._folder / name), **more)
+        child = self.slots[slot] = Child(name, self._folder, ["-m", "agents", "worker"], env, checkout)
         self.all.append(child)
         self.note(f"started {name}")
         return child

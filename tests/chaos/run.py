@@ -14,7 +14,7 @@ from tests.chaos import checks
 from tests.chaos.brokers import Brokers
 from tests.chaos.load import Load, LoadMaker
 from tests.chaos.platform import Config, now_ms, read_ledger
-from tests.chaos.processes import APP_ID, CONTROL_KEY, Processes, provision
+from tests.chaos.processes import APP_ID, CONTROL_KEY, REPOSITORY, Processes, provision
 from tests.chaos.schedule import Act, schedule
 from tests.chaos.wire import SOURCES, Collector, Group, Sending
 
@@ -57,11 +57,16 @@ class StalledError(Exception):
 class Run:
     """One seed's run in a folder of its own."""
 
-    def __init__(self, seed: int, brokers: Brokers, folder: Path, *, rate: int, seconds: float, n_rooms: int) -> None:
+    def __init__(
+        self, seed: int, brokers: Brokers, folder: Path, *, rate: int, seconds: float, n_rooms: int,
+        beside: Path | None = None,
+    ) -> None:  # fmt: skip
         self.report = Report(seed, rate, seconds, brokers.name)
         self._brokers, self._folder, self._n_rooms = brokers, folder, n_rooms
-        self.processes = Processes(brokers.settings, folder)
-        self.n_workers, self.acts = schedule(seed, seconds, n_brokers_restartable=brokers.n_restartable)
+        self.processes = Processes(brokers.settings, folder, beside)
+        self.n_workers, self.acts = schedule(
+            seed, seconds, n_brokers_restartable=brokers.n_restartable, is_mixed=beside is not None
+        )
         self.report.schedule = [f"{self.n_workers} workers", *map(str, self.acts)]
         self._group = Group(brokers.bootstrap, brokers.n_partitions)
         self._collector = Collector(brokers.bootstrap, brokers.n_partitions)
@@ -80,6 +85,11 @@ class Run:
         report.problems += self.processes.problems
         report.happened = self.processes.events
         report.stats["elapsed_s"] = round(time.monotonic() - began_s, 1)
+        report.stats["n_ready"] = dict(Counter(
+            "here" if child.checkout == REPOSITORY else "beside"
+            for child in self.processes.all
+            if any(line.get("message") == "ready" for line in child.lines())
+        ))  # fmt: skip
         report.stats["n_ended_by_itself"] = self.processes.n_ended_by_itself
         if not report.is_ok:
             for child in self.processes.all:

@@ -24,20 +24,26 @@ class Act(NamedTuple):
         return f"{self.at_s:.1f}s {self.deed}{place}"
 
 
-def schedule(seed: int, seconds: float, *, n_brokers_restartable: int = 0) -> tuple[int, list[Act]]:
+def schedule(
+    seed: int, seconds: float, *, n_brokers_restartable: int = 0, is_mixed: bool = False
+) -> tuple[int, list[Act]]:
     """Return with how many workers to begin, and the acts in the order of time.
 
     Somewhere in the last third every worker is killed at once. An act that does not fit what is there (a kill of an
-    empty slot) does nothing: so faults may overlap freely.
+    empty slot) does nothing: so faults may overlap freely. `is_mixed` has two kinds of workers: at least two at a time,
+    all of them replaced again and again, each by one of the other kind.
     """
     random = Random(f"faults-{seed}")
-    n_workers = random.choice((1, 2, 2, 3))
+    n_workers = max(random.choice((1, 2, 2, 3)), 2 if is_mixed else 1)
     makers = [_kill, _kill, _zombie, _zombie, _rolling, _scale, _platform]
     makers += [_broker] * (2 if n_brokers_restartable else 0)
     acts: list[Act] = []
     for _ in range(max(2, round(seconds / SECONDS_PER_FAULT))):
         at_s = random.uniform(0.5, max(1.0, seconds * 0.85))
         acts += random.choice(makers)(random, at_s, n_workers, n_brokers_restartable)
+    if is_mixed:
+        for share in (0.1, 0.35, 0.6):
+            acts += _rolling(random, seconds * share, n_workers, 0)
     acts += _power_cut(random, seconds * random.uniform(0.6, 0.95))
     return n_workers, sorted(acts)
 
