@@ -12,7 +12,7 @@ import typer
 from agents import logs
 from agents.config import broker_of, control_key_of, load_settings, privacy_key_of
 from agents.errors import ProgramError
-from agents.pages import restart_with_huge_pages
+from agents.pages import restart_with_huge_pages, take_signals
 
 if TYPE_CHECKING:
     import faust
@@ -31,6 +31,7 @@ def run(
     logs.configure(settings.worker)
     for number in (signal.SIGTERM, signal.SIGINT):  # until Faust's own handlers are there: nothing is to be saved yet
         signal.signal(number, _stop)
+    take_signals()
     # Imported here: a mistake in the settings is told before Faust is loaded.
     from agents import kafka, layout  # noqa: PLC0415
     from agents.app import Worker  # noqa: PLC0415
