@@ -48,7 +48,7 @@ test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded
 test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of three; needs Java 17 and Maven
 	$(BIN)/python -m pytest tests/kafka $(ARGS)
 
-test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers for two seeds (any others: .venv/bin/python -m tests.chaos --help)
+test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers, by those of the commit before too (more: .venv/bin/python -m tests.chaos --help)
 	$(BIN)/python -m pytest tests/chaos/ci_seeds.py $(ARGS)
 
 bench: $(RUNTIME_STAMP) ## measure the whole job against other frameworks (ARGS='--quick --json')

@@ -108,6 +108,7 @@ class Migration(AbstractContextManager["Migration"]):
             cluster = inspect(self._settings)
             self._counts = self._checked(cluster)
             self._consumer = self._open(KafkaConsumer, group_id=self._group, enable_auto_commit=False)
+            self._reader = self._open(KafkaConsumer, max_partition_fetch_bytes=MAX_SNAPSHOT_BYTES)
             self._producer = self._open(
                 KafkaProducer, acks="all", enable_idempotence=True, max_request_size=MAX_SNAPSHOT_BYTES, linger_ms=5
             )
@@ -439,19 +440,18 @@ class Migration(AbstractContextManager["Migration"]):
 
     def _read(self, topic: str, number: int, begin: int, end: int) -> Iterator[list[Any]]:
         """Yield a partition's records from `begin` to `end`."""
-        place = TopicPartition(topic, number)
-        with closing(connect(KafkaConsumer, self._servers, max_partition_fetch_bytes=MAX_SNAPSHOT_BYTES)) as consumer:
-            consumer.assign([place])
-            consumer.seek(place, max(begin, consumer.beginning_offsets([place])[place]))
-            heard_s = time.monotonic()
-            while consumer.position(place) < end:
-                batch = [record for record in consumer.poll(POLL_MS).get(place, ()) if record.offset < end]
-                if batch:
-                    heard_s = time.monotonic()
-                    yield batch
-                elif time.monotonic() - heard_s > STALL_S:
-                    msg = f"{topic} {number} must be readable up to {end}, got no more after {STALL_S:g} s"
-                    raise ProgramError(msg)
+        place, consumer = TopicPartition(topic, number), self._reader
+        consumer.assign([place])
+        consumer.seek(place, max(begin, consumer.beginning_offsets([place])[place]))
+        heard_s = time.monotonic()
+        while consumer.position(place) < end:
+            batch = [record for record in consumer.poll(POLL_MS).get(place, ()) if record.offset < end]
+            if batch:
+                heard_s = time.monotonic()
+                yield batch
+            elif time.monotonic() - heard_s > STALL_S:
+                msg = f"{topic} {number} must be readable up to {end}, got no more after {STALL_S:g} s"
+                raise ProgramError(msg)
 
     def _ends(self, topic: str, n_partitions: int) -> dict[int, int]:
         return self._ends_of(self._consumer, topic, n_partitions)

@@ -38,6 +38,8 @@ def run(
     wrong = [f"{topic.name}: {', '.join(topic.differences)}" for topic in cluster.topics if topic.differences]
     if cluster.problems or wrong:
         msg = f"{'; '.join([*cluster.problems, *wrong])}: change the topic with Kafka's tools, or the settings"
+        if any("partitions must be" in words for words in wrong) or len({t.n_partitions for t in cluster.topics}) > 1:
+            msg = f"{msg}; partitions with roompulse migrate alone"
         if check and not wrong and any(topic.status == "missing" for topic in cluster.topics):
             msg = f"{'; '.join(cluster.problems)}: run roompulse provision without --check"
         raise ProgramError(msg)

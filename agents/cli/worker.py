@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,7 @@ def run(
 
 
 def _stop(_number: int, _frame: object) -> None:
-    raise SystemExit(0)
+    os._exit(0)  # an exception here may be raised, and lost, in the middle of anything
 
 
 def serve(app: faust.App, loop: asyncio.AbstractEventLoop) -> None:
