@@ -67,6 +67,8 @@ def rekey(
 
 def _moved(room: RoomState, offset: int) -> RoomState:
     room.offset = offset
+    for order in room.ledger.orders.values():
+        order.touched = offset  # in the new partition's log, where its next segment begins
     return room
 
 
