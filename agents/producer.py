@@ -61,7 +61,8 @@ class Batch:
         self._done.result()
 
     def end(self, error: BaseException | None) -> None:
-        """Tell those who wait."""
+        """Tell those who wait; whoever asks later needs the answer alone, not what was sent."""
+        self.builder = None
         if error is None:
             self._done.set_result(None)
         else:
@@ -180,6 +181,7 @@ class _Outbox:
 
     def cancel(self) -> None:
         """Give up what is not confirmed."""
+        self._open = None
         if self._pump is not None:
             self._pump.cancel()
         for batch in list(self._unconfirmed):

@@ -137,7 +137,9 @@ class Shard:
         """What the snapshots knew of, all of it; and the newest checkpoint that is durable since."""
         self.epoch: Epoch | None = None
         self.length_s, self.next_s = length_s, 0.0
-        self.unconfirmed: list[Confirmation] = []
+        self._unconfirmed: dict[Confirmation, int] = {}
+        """Oldest first, each with the messages it is for: a confirmation is a whole batch's, and calls share it."""
+        self._n_unconfirmed = 0
         self.retired: dict[str, int] = {}
         """Keys to be removed, and up to where records must be committed first."""
         self.claim: Claim | None = None
@@ -155,11 +157,19 @@ class Shard:
             headers = cloud_event(output.topic, self.partition, value)
             messages.append((output.topic, output.key.encode(), value, headers))
         if messages:
-            self.unconfirmed.extend(await send_many(messages, self.partition))
+            self._await_later(await send_many(messages, self.partition), len(messages))
         self.offset = records[-1][0]
         self.n_input_bytes += sum([len(record[2]) for record in records])
-        if len(self.unconfirmed) > MAX_UNCONFIRMED:
-            await self.confirm()
+        while self._n_unconfirmed > MAX_UNCONFIRMED:  # the oldest alone: what came after it stays on its way
+            oldest = next(iter(self._unconfirmed))
+            await oldest
+            self._n_unconfirmed -= self._unconfirmed.pop(oldest)
+
+    def _await_later(self, confirmations: Sequence[Confirmation], n_messages: int) -> None:
+        for confirmation in confirmations:
+            self._unconfirmed.setdefault(confirmation, 0)
+        self._unconfirmed[confirmations[-1]] += n_messages
+        self._n_unconfirmed += n_messages
 
     def _process(self, records: Records) -> Sequence[Any]:
         try:
@@ -193,10 +203,5 @@ class Shard:
 
     def take_unconfirmed(self) -> list[Confirmation]:
         """Return what to wait for before a room's state may be written."""
-        sent, self.unconfirmed = self.unconfirmed, []
+        sent, self._unconfirmed, self._n_unconfirmed = list(self._unconfirmed), {}, 0
         return sent
-
-    async def confirm(self) -> None:
-        """Return once everything sent so far is in Kafka."""
-        for confirmation in self.take_unconfirmed():
-            await confirmation

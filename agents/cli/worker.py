@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agents import logs
+from agents import garbage, logs
 from agents.config import broker_of, control_key_of, load_settings, privacy_key_of
 from agents.errors import ProgramError
 from agents.pages import restart_with_huge_pages, take_signals
@@ -55,6 +55,7 @@ def serve(app: faust.App, loop: asyncio.AbstractEventLoop) -> None:
 
     runner = FaustWorker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     runner.spinner = None  # it writes escape sequences, on a terminal or not
+    garbage.bound_pauses()
     try:
         runner.execute_from_commandline()
     except SystemExit as stop:
