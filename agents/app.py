@@ -21,7 +21,6 @@ from agents.application import make_app
 from agents.bridge import JUDGES, Bridge
 from agents.changelog import Changelog
 from agents.clock import Clock
-from agents.collector import spare_the_rooms
 from agents.config import control_key_of, privacy_key_of
 from agents.errors import ProgramError
 from agents.fetch import Detailed
@@ -300,7 +299,6 @@ class Worker:
             cursors[TP(ROOM_EVENTS, partition)] = Cursor(self.rooms.resume(partition).offset + 1)
         self.clock.assigned(partitions)
         self._cursors = cursors
-        spare_the_rooms()
         log.info("ready", extra=facts(partitions=partitions, generation=self.app.consumer_generation_id, kept=kept))
 
     async def _start(self, partitions: list[int], positions: Mapping[TP, tuple[int, int]], number: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import sys
@@ -18,7 +19,6 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from agents.cli import version
-from agents.collector import spare_the_rooms
 from agents.config import load_policy, load_settings
 from agents.errors import ProgramError, UsageError
 from agents.words import pick
@@ -214,7 +214,7 @@ def run(
         if name != "-":
             _open(name).close()  # a wrong name must not cost the results of the run before
     sink = Files(out)
-    spare_the_rooms()
+    gc.disable()  # rooms hold no cycles, and the process ends when the files do: a tenth of the time
     started = time.perf_counter()
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
