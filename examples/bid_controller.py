@@ -57,7 +57,9 @@ class Controller:
         while any(self.topics.position(partition) < end for partition, end in ends.items()):
             for record in (record for records in self.topics.poll(100).values() for record in records):
                 message = orjson.loads(record.value or b"{}")
-                if record.topic == OPS_KILL:
+                if record.topic == OPS_KILL and not record.value:
+                    self.killed.pop(record.key.decode(), None)  # a tombstone lifts it
+                elif record.topic == OPS_KILL:
                     # Two partitions may speak of a room whose topic has grown: what was said last holds.
                     said = (message.get("ts", -1), message.get("on", False))
                     self.killed[record.key.decode()] = max(said, self.killed.get(record.key.decode(), said))
