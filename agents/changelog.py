@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS: Final = 500
 RETRY_S: Final = 1.0
+STOP_TIMEOUT_S: Final = 5.0
 MAX_FETCH_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -68,7 +69,8 @@ class Changelog:
             following.cancel()
             await asyncio.wait([following])
         if consumer is not None:
-            await consumer.stop()
+            # In a task of its own: aiokafka's close raises CancelledError where a fetch has just failed.
+            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=STOP_TIMEOUT_S)
 
     # -- what is held -----------------------------------------------------------------------------------------
 
