@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS: Final = 500
 RETRY_S: Final = 1.0
+STOP_TIMEOUT_S: Final = 5.0
 MAX_FETCH_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -37,7 +38,8 @@ class Changelog:
         self._following: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self._standbys: frozenset[int] = frozenset()
-        self._loading: set[int] = set()
+        self._loads: list[set[int]] = []
+        """Under way: a partition that begins anew may be read while a new assignment's are."""
         self._held: dict[int, Snapshots] = {}
         self._ends: dict[int, int] = {}
         """Of partitions whose engine runs: where the changelog ends if we alone wrote."""
@@ -68,7 +70,8 @@ class Changelog:
             following.cancel()
             await asyncio.wait([following])
         if consumer is not None:
-            await consumer.stop()
+            # In a task of its own: aiokafka's close raises CancelledError where a fetch has just failed.
+            await asyncio.wait([asyncio.create_task(consumer.stop())], timeout=STOP_TIMEOUT_S)
 
     # -- what is held -----------------------------------------------------------------------------------------
 
@@ -95,7 +98,7 @@ class Changelog:
         if not wanted:
             return {}
         await self.start()
-        self._loading = wanted
+        self._loads.append(wanted)
         try:
             ends = await self.ends(wanted)
             known = sum(self._snapshots(partition).next for partition in wanted)
@@ -109,7 +112,7 @@ class Changelog:
             )
             return {partition: self._snapshots(partition) for partition in wanted}
         finally:
-            self._loading = set()
+            self._loads.remove(wanted)
 
     def release(self, partition: int) -> None:
         """Let go of a partition's snapshots: its engine has them now."""
@@ -145,8 +148,8 @@ class Changelog:
     async def _read(self) -> None:
         """Take in what one fetch brings of all that is loaded or stood by for."""
         async with self._reading:
-            wanted = self._standbys | self._loading
-            self._seek(frozenset(wanted))
+            wanted = self._standbys.union(*self._loads)
+            self._seek(wanted)
             batches = await self._consumer.getmany(timeout_ms=POLL_MS)
             for place, records in batches.items():
                 if place.partition in self._held:

@@ -174,10 +174,10 @@ class _Outbox:
         return batch
 
     async def flush(self) -> None:
-        """Return once nothing is on its way."""
-        while self._unconfirmed:
+        """Return once what is on its way now has arrived; what is sent meanwhile is not waited for."""
+        for batch in list(self._unconfirmed):
             with contextlib.suppress(Exception):  # told to those who wait for that batch
-                await next(iter(self._unconfirmed))
+                await batch
 
     def cancel(self) -> None:
         """Give up what is not confirmed."""

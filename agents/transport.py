@@ -11,6 +11,8 @@ Rebalancing, fetching and commits stay Faust's. What is different, and why:
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
@@ -23,13 +25,18 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from agents.fetch import MAX_FETCH_BYTES, MAX_PARTITION_FETCH_BYTES, Fetched, LogRecord, fetched
+from agents.logs import facts
 from agents.producer import BatchProducer
+
+log = logging.getLogger(__name__)
 
 MAX_CHUNK_RECORDS: Final = 2_000
 """Bounds how long one chunk keeps the event loop; the engine's answers do not depend on it."""
 EMBEDDED_FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over, even if a record arrives meanwhile."""
 FETCH_WAIT_MS: Final = 500
+THREAD_STOP_S: Final = 8.0
+"""How long a stop waits for the group to let go; a rebalance under way comes first."""
 EMBEDDED_LEADER_DELAY_S: Final = 0.3
 """The embedded broker refuses followers that ask for their part after the leader has dealt it out."""
 
@@ -52,6 +59,31 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
         _note_commits(consumer, cast("ChunkTransport", transport).commit_note)
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and close the connections, for so long; what comes after must come after.
+
+        aiokafka's own close raises CancelledError where a fetch has just failed, and waits for ever where a rebalance
+        waits for a call that nobody takes any more. Either would leave the thread's end untold, which the worker waits
+        a minute for.
+        """
+        consumer = self._consumer
+        try:
+            async with asyncio.timeout(THREAD_STOP_S):
+                await super().on_thread_stop()
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.info("consumer not closed in order", extra=facts(error=type(error).__name__))
+            if consumer is not None:
+                await consumer._client.close()
+
+    def close(self) -> None:
+        """Leave it to `on_thread_stop`: Faust closes the connections here, from the wrong thread, and leaves no group.
+
+        It does so when a rebalance meets a worker that is about to stop.
+        """
 
     async def _fetch_records(
         self,

@@ -88,3 +88,20 @@ def test_a_running_partition_holds_no_bytes_and_knows_when_somebody_else_wrote(
         assert len(found[0].contents()) == 7
 
     run(broker, topic, story)
+
+
+def test_readings_at_once_come_to_their_ends_each(broker: EmbeddedBroker, unique_prefix: str) -> None:
+    topic = f"{unique_prefix}-changelog"
+
+    async def story(changelog: Changelog, producer: KafkaProducer) -> None:
+        for partition in range(3):
+            write(producer, topic, partition, 0, 10 + 2_000 * partition)
+        async with asyncio.timeout(60):
+            begun = [asyncio.create_task(changelog.load(partitions)) for partitions in ([0], [0, 2], [1, 2])]
+            begun[2].cancel()
+            found = [await reading for reading in (*begun[:2], asyncio.create_task(changelog.load([1])))]
+        assert [sorted(read) for read in found] == [[0], [0, 2], [1]]
+        assert found[1][2].next == 4_010
+        assert found[2][1].next == 2_010
+
+    run(broker, topic, story)

@@ -341,6 +341,30 @@ def test_too_much_unconfirmed_makes_senders_wait(
     assert len(read(broker, unique_prefix, 0)) == 40
 
 
+def test_a_consumer_whose_fetches_fail_stops_all_the_same(unique_prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def run(broker: EmbeddedBroker) -> None:
+        app = application(broker.bootstrap, f"{unique_prefix}-app")
+
+        async def nothing(stream: Any) -> None:
+            async for _ in stream.noack().events():
+                pass
+
+        app.agent(app.topic(unique_prefix, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS))(nothing)
+        async with asyncio.timeout(DEADLINE_S / 2) as limit:
+            await app.start()
+            while await _position(app, unique_prefix) is None or not app.consumer.assignment():
+                await asyncio.sleep(0.05)
+            broker.stop()
+            while not any("Failed fetch" in line.message for line in caplog.records):
+                await asyncio.sleep(0.05)
+            await app.stop()
+        assert not limit.expired(), "a stop swallows the timeout's cancellation"
+        assert not any("Error while stopping" in line.message for line in caplog.records)
+
+    with EmbeddedBroker() as broker:
+        asyncio.run(run(broker))
+
+
 # -- memory -------------------------------------------------------------------------------------------------------
 
 
