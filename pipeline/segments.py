@@ -19,6 +19,8 @@ from pipeline.orders import Order
 
 SEGMENT_ORDERS: Final = 10_000
 """Orders of one segment at most: some 600 KB, well below the largest message that Kafka takes."""
+BEFORE_ALL: Final = -2
+"""Where a first segment begins: below -1, at which a room stands that moved into an empty partition."""
 LARGEST_MERGED: Final = 1024 * 1024
 """Bytes beyond which segments are left as they are: a day of a busy room is a few dozen."""
 GROWTH: Final = 2
@@ -61,7 +63,7 @@ def extend(room: Any) -> tuple[list[tuple[str, bytes]], list[str]]:
     retired: list[Link] = []
     if ledger.is_rewritten:
         retired, chain, ledger.is_rewritten = chain, [], False
-    begins, n_money = (chain[-1].ends, chain[-1].n_money) if chain else (-1, 0)
+    begins, n_money = (chain[-1].ends, chain[-1].n_money) if chain else (BEFORE_ALL, 0)
     orders = ledger.since(begins)
     if not orders and n_money == seen.n_money:
         room.chain = chain

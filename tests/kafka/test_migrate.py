@@ -67,13 +67,13 @@ class Growing(Deployment):
         return {room: message["windows"]["session"] for room, message in newest.items()}
 
     def places(self) -> dict[str, list[int]]:
-        """Return in which partitions of the changelog each room has a state."""
+        """Return in which partitions of the changelog each room has a state, or a segment of its ledger."""
         states: dict[int, Snapshots] = {}
         for record in self.read(CHANGELOG):
             states.setdefault(record.partition, Snapshots()).take([record])
         found: dict[str, list[int]] = {}
         for number, snapshots in sorted(states.items()):
-            for room in snapshots.contents().keys() - {"*"}:
+            for room in {key.partition("\0")[0] for key in snapshots.contents()} - {"*"}:
                 found.setdefault(room, []).append(number)
         return found
 

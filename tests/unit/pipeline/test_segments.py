@@ -121,7 +121,7 @@ def test_a_segment_that_is_not_there_is_an_error_that_names_it() -> None:
     saved.pay(1)
     saved.save()
     saved.store.clear()
-    with pytest.raises(BrokenChainError, match=r"room 'room-1' must have its segment -1-0/0, got none"):
+    with pytest.raises(BrokenChainError, match=r"room 'room-1' must have its segment -2-0/0, got none"):
         saved.load()
 
 
@@ -152,3 +152,16 @@ def test_an_increment_larger_than_a_message_is_split() -> None:
     saved.save()
     assert len(saved.room.chain) == 3
     assert same(saved.load(), saved.room)
+
+
+def test_orders_of_a_room_that_moved_into_an_empty_partition_are_saved() -> None:
+    saved = Saved()
+    for n in range(3):
+        saved.pay(n)
+    saved.room = load_room(whole(saved.room))
+    saved.room.offset = -1
+    for order in saved.room.ledger.orders.values():
+        order.touched = -1
+    saved.save()
+    assert same(saved.load(), saved.room)
+    assert len(saved.room.ledger.orders) == 3
