@@ -54,7 +54,7 @@ class Identities:
     def event(self, event_id: str) -> bytes:
         """Return 128 bits for the id of an event.
 
-        XXH3 costs a third of BLAKE2b and need not hide or resist anything: who can choose event ids writes the log.
+        XXH3 costs less than BLAKE2b and need not hide or resist anything: who can choose event ids writes the log.
         """
         return xxh3_128_digest(event_id.encode(), self._seed)
 
