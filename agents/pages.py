@@ -3,8 +3,8 @@
 An event in one of many rooms touches two dozen places of cold memory; in pages of 4 KiB each of them costs a walk of
 the page table too. Python's own allocator asks for small pages; the C library's can ask Linux for huge ones (glibc
 2.35, `glibc.malloc.hugetlb=1`), and Python can be told to use it. Both are settled before a process starts, so it
-starts itself again. Measured by turns on a busy machine, 20,000 rooms, two runs each: 45 to 46 us an event instead of 47
-to 55, for 8 % more memory; 500 rooms: 20 to 22 instead of 22 to 27.
+starts itself again. Measured by turns on a busy machine, 20,000 rooms, two runs each: 45 to 46 us an event instead of
+47 to 55, for 8 % more memory; 500 rooms: 20 to 22 instead of 22 to 27.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A set of counters is the number sum(c_i * 2**(64 * i)): counter i is a digit of base 2**64. Sums and differences of such
 numbers are sums and differences of every counter at once, also of negative ones, as long as no counter leaves
 +-2**63: an event counts at most 10**12 of anything, so that takes more than eight million of the largest ones in one
-session. Adding a dozen counters costs 35 ns where a loop over names costs 860, and a quiet room's bucket takes 44 to 72 bytes
-where a dictionary takes 184 and more. What is counted most comes first: small numbers are short.
+session. Adding a dozen counters costs 35 ns where a loop over names costs 860, and a quiet room's bucket takes 44 to
+72 bytes where a dictionary takes 184 and more. What is counted most comes first: small numbers are short.
 """
 
 from __future__ import annotations
