@@ -18,7 +18,7 @@ same. Everything is written in a reign of its own, so that a worker that slept t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from typing import Any, Final, NamedTuple, Self
 
@@ -314,8 +314,11 @@ class Migration(AbstractContextManager["Migration"]):
 
     def _apply(self, engine: Engine, records: Sequence[Any]) -> None:
         """Apply records and send what follows from them."""
+        self._tell_all(engine, engine.process((r.offset, r.timestamp, r.value or b"", r.key) for r in records))
+
+    def _tell_all(self, engine: Engine, outputs: Iterable[Any]) -> None:
         number = engine.partition
-        for output in engine.process((r.offset, r.timestamp, r.value or b"", r.key) for r in records):
+        for output in outputs:
             value = output.json()
             headers = list(cloud_event(output.topic, number, value))
             self._send(output.topic, output.key.encode(), value, number, headers)
@@ -326,6 +329,7 @@ class Migration(AbstractContextManager["Migration"]):
         retired: list[str] = []
         for room in checkpoint.rooms:
             saved = engine.save(room)
+            self._tell_all(engine, saved.told)
             retired += saved.retired
             for key, content in saved.parts:
                 self._write(number, key, content, reign=reign, offset=checkpoint.offset)
@@ -354,6 +358,7 @@ class Migration(AbstractContextManager["Migration"]):
                 engine.restore(found[number])
                 for batch in self._read(ROOM_EVENTS, number, first, ends[number]):
                     self._apply(engine, [record for record in batch if self._is_early(record, n_before)])
+                self._tell_all(engine, engine.settle())
                 self._flush()
                 found[number] = engine.snapshot()
             found = rekey(dict(enumerate(found)), nexts, self._home)

@@ -24,6 +24,7 @@ from pipeline.context import Context
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
+from pipeline.inbox import LARGEST_BYTES, Inbox, catch_up
 from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
 from pipeline.room import RoomState
@@ -87,6 +88,9 @@ class Engine:
             trusts_log=settings.trust_log,
         )
         self._agenda = Agenda()
+        self._inboxes: dict[str, Inbox] = {}
+        self._held: list[Output] = []
+        """What broke a room while nobody could be told."""
         self._dirty: dict[str, None] = {}
         self._orphans: dict[str, list[str]] = {}
         """Segments that a former owner wrote and no room names."""
@@ -100,6 +104,7 @@ class Engine:
     @property
     def counters(self) -> Counters:
         """Counts of records, events, duplicates, late events and rejects so far; each room keeps its own share."""
+        self._settle(self._held)
         star, rooms = self._ctx.star, self._rooms.values()
         rejects = dict(star.rejects)
         for room in rooms:
@@ -137,8 +142,8 @@ class Engine:
 
     def process(self, records: Iterable[Record]) -> list[Output]:
         """Apply records in the order of their offsets; return what to send, in order."""
-        out: list[Output] = []
-        star = self._ctx.star
+        out, self._held = self._held, []
+        star, inbox_of = self._ctx.star, self._inboxes.get
         for record in records:
             offset, timestamp_ms, value = record[0], record[1], record[2]
             event = None if timestamp_ms is None else decode_one(value, timestamp_ms)
@@ -149,12 +154,27 @@ class Engine:
                 self._advance(timestamp_ms, out)
             elif timestamp_ms > star.clock_ms:
                 star.clock_ms = timestamp_ms
-            if offset > star.offset:
+            is_new = offset > star.offset
+            if is_new:
                 star.n_records += 1
+            inbox = inbox_of(event.room_id)
+            if inbox is not None and inbox.n_left and offset > inbox.offset and len(value) <= LARGEST_BYTES:
+                kind = KINDS[type(event)]
+                if kind.may_wait and (kind.is_plain or event.currency == inbox.currency):
+                    inbox.waiting += (event, record, star.clock_ms, star.evaluated_ms)
+                    inbox.offset = offset
+                    inbox.n_left -= 1
+                    if not inbox.n_left:
+                        self._catch_up(inbox, out)
+                        self._await(inbox)
+                    if is_new:
+                        star.offset = offset
+                    continue
             rejected = self._event(event, offset, value, out)
             if rejected is not None:
                 self._reject(rejected, offset, record, event.room_id, out)
-            star.offset = max(star.offset, offset)
+            if is_new:
+                star.offset = offset
         return out
 
     def _unusual(self, record: Record, out: list[Output]) -> None:
@@ -164,6 +184,8 @@ class Engine:
         if value and not value.isspace():
             elements = decode(value, timestamp_ms=timestamp_ms, key=_key(record))
             if timestamp_ms is None:
+                if star.is_stamped:
+                    self._settle(out)  # the stamp follows from what was accepted so far
                 star.is_stamped = False
                 timestamp_ms = self._admission.stamp(elements, value)
             if timestamp_ms >= self._next_tick_ms or timestamp_ms > star.clock_ms:
@@ -192,6 +214,9 @@ class Engine:
         `goes_on` says that an element before it in the same record changed the room.
         """
         kind = KINDS[type(event)]
+        inbox = self._inboxes.get(event.room_id)
+        if inbox is not None and inbox.waiting:
+            self._catch_up(inbox, out)
         room = self._rooms.get(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
@@ -257,7 +282,57 @@ class Engine:
         n_news = room.n_news = room.n_news + 1
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
+        if n_news == 1:
+            inbox = self._inboxes.get(room.room_id)
+            if inbox is None:
+                inbox = self._inboxes[room.room_id] = Inbox(room)
+            self._await(inbox)
         return None
+
+    def _await(self, inbox: Inbox) -> None:
+        """Let a room's events wait, from the one on after which nothing but its visit is to be seen to."""
+        room = self._rooms[inbox.room.room_id]
+        if room.n_news and room.parked is None and self._ctx.star.is_stamped:
+            inbox.open(room, self._ctx.visit_after_events - room.n_news)
+
+    def _catch_up(self, inbox: Inbox, out: list[Output]) -> None:
+        """Apply what waited in a room; where one event breaks it, all from there on are dead letters."""
+        room, waiting, inbox.waiting = inbox.room, inbox.waiting, []
+        inbox.n_left = 0
+        self._dirty[room.room_id] = None
+        n_news = room.n_news
+        try:
+            catch_up(room, waiting, self._ctx)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._break(room, waiting, error, out)
+            return
+        if n_news < self._ctx.visit_after_events <= room.n_news:
+            self._has_news(room, KINDS[type(waiting[-4])])
+
+    def _break(self, room: RoomState, waiting: list[Any], error: Exception, out: list[Output]) -> None:
+        """Park a room at the event that broke it, and refuse what waited behind that, each as of its own clock."""
+        star, room_id = self._ctx.star, room.room_id
+        now_ms, entries = star.clock_ms, iter(waiting)
+        refused: Reject | None = None
+        for event, record, clock_ms, _ in zip(entries, entries, entries, entries, strict=True):
+            if record[0] < room.offset:
+                continue
+            star.clock_ms = clock_ms
+            if refused is None:
+                refused = self._park(room_id, room.offset, error, record[2], out)
+                room = self._rooms[room_id]
+            else:
+                refused = parking.refusal(room, event, record[2])
+            self._reject(refused, record[0], record, room_id, out)
+        star.clock_ms = now_ms
+
+    def _settle(self, out: list[Output]) -> None:
+        """Apply all that waits."""
+        for inbox in self._inboxes.values():
+            if inbox.waiting:
+                self._catch_up(inbox, out)
 
     def _roomless(self, kind: Kind, event: Any, offset: int, value: bytes, out: list[Output]) -> Reject | None:
         star = self._ctx.star
@@ -331,6 +406,9 @@ class Engine:
             self._beat(stamp_ms)
             return
         for at_ms, room in self._agenda.pass_to(passed_ms):
+            inbox = self._inboxes.get(room.room_id)
+            if inbox is not None and inbox.waiting:
+                self._catch_up(inbox, out)
             if self._rooms.get(room.room_id) is not room:
                 continue  # it was parked meanwhile: another stands in its place
             n_before, mark = len(out), parking.mark(room)
@@ -404,6 +482,8 @@ class Engine:
         """Look at a room at one evaluation."""
         ctx = self._ctx
         room.evaluated_ms, room.n_news = now_ms, 0
+        if room.room_id in self._inboxes:
+            self._inboxes[room.room_id].n_left = 0
         self._dirty[room.room_id] = None
         bidding = ctx.policy.bidding
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
@@ -484,6 +564,7 @@ class Engine:
         if kind == "tick":
             return
         if kind == "control":
+            self._settle(out)  # what came before goes by the policy of before
             star.control_ids[event.control_id] = star.clock_ms
             if not (self._keeps_policy and event.action == "update_settings"):
                 control.apply_to_all(event, control.read(event), self._ctx)
@@ -553,22 +634,46 @@ class Engine:
         room = self._rooms[room_id] = self._blank_room(room_id)
         return room
 
+    def settle(self) -> list[Output]:
+        """Apply all that waits; return what follows from that: nothing, unless an event broke its room."""
+        out, self._held = self._held, []
+        self._settle(out)
+        return out
+
     def snapshot(self) -> dict[str, bytes]:
-        """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for."""
+        """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for.
+
+        Send what `settle` returns before: what waits is applied now.
+        """
+        self._settle(self._held)
         states = {room_id: whole(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
 
     def checkpoint(self) -> Checkpoint:
         """Return where the log stands, and the rooms that changed since each was last saved."""
         star = self._ctx.star
-        return Checkpoint(star.offset, dump(star), tuple(sorted(self._dirty)))
+        waiting = [inbox for inbox in self._inboxes.values() if inbox.waiting]
+        newest = sorted(((inbox.largest_ts(), inbox.room.room_id) for inbox in waiting), reverse=True)
+        for ts, room_id in newest:
+            if ts <= star.largest_ts:
+                break
+            # The partition's own state knows the largest `ts` of what counted; seldom more than one room has to tell.
+            self._catch_up(self._inboxes[room_id], self._held)
+        rooms = self._dirty | dict.fromkeys(inbox.room.room_id for inbox in waiting)
+        return Checkpoint(star.offset, dump(star), tuple(sorted(rooms)))
 
     def save(self, room_id: str) -> Saved:
         """Return a room's state as it is now; it counts as saved."""
+        told, self._held = self._held, []
+        inbox = self._inboxes.get(room_id)
+        if inbox is not None and inbox.waiting:
+            self._catch_up(inbox, told)
+            self._await(inbox)
         self._dirty.pop(room_id, None)
         room = self._rooms[room_id]
         parts, retired = segments.extend(room)
-        return Saved((*parts, (room_id, dump_hot(room))), (*self._orphans.pop(room_id, ()), *retired))
+        retired = [*self._orphans.pop(room_id, ()), *retired]
+        return Saved((*parts, (room_id, dump_hot(room))), tuple(retired), tuple(told))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -594,6 +699,8 @@ class Engine:
                 raise SnapshotError(str(error)) from error
         star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
         self._rooms.update(rooms)
+        for room_id in rooms:
+            self._inboxes.pop(room_id, None)
         self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
         self._ctx.star = star
         self._next_tick_ms = -1
@@ -611,7 +718,7 @@ class Engine:
 
     def flush(self) -> list[Output]:
         """Make the last evaluation of a file without timestamps, at the first multiple after the largest `ts`."""
-        out: list[Output] = []
+        out = self.settle()
         if self._ctx.star.is_stamped or self._ctx.star.clock_ms < 0:
             return out
         end_ms = self._end_ms()
@@ -626,4 +733,5 @@ class Engine:
 
     def summary(self) -> dict[str, Any]:
         """Return `summary.json` without its times: counts, versions, each room's session at the end."""
+        self._settle(self._held)
         return summarise(self._rooms, self._ctx, self._end_ms(), ENGINE_VERSION)
