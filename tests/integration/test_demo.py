@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +14,12 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from tests.integration.deployment import await_true, is_alive
+
 pytestmark = pytest.mark.integration
 
 ROOT: Final = Path(__file__).parents[2]
 RECORDED: Final = ROOT.parent / "shared" / "data" / "live_rooms" / "live_rooms.jsonl.gz"
-DEADLINE_S: Final = 60.0
 TS_2019: Final = 1_557_492_120_000
 
 
@@ -59,20 +59,6 @@ def children_of(pid: int) -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def await_true(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"gave up waiting: {what}"
-        time.sleep(0.02)
 
 
 def both_children(process: subprocess.Popen[str]) -> dict[str, int]:

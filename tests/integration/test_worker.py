@@ -12,19 +12,15 @@ import pytest
 
 from agents.broker import DEFAULT_PARTITIONS
 from agents.kafka import partition_of
-from pipeline import Engine
 from schemas import topics
 from schemas.control import sign
-from schemas.settings import Settings
 from tests.integration.deployment import (
     CONTROL_KEY,
-    OUTPUTS,
     PRIVACY_KEY,
     SETTINGS,
     Cluster,
-    Deployment,
+    await_ready,
     await_true,
-    committed,
     deployment,
     environment,
     now_ms,
@@ -32,6 +28,7 @@ from tests.integration.deployment import (
     undone,
 )
 from tests.integration.load import Load, enter, order
+from tests.integration.replay import assert_live_equals_replay
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -50,7 +47,7 @@ def control(room: str, action: str, args: dict[str, Any], control_id: str) -> di
 def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(cluster: Cluster, tmp_path: Path) -> None:
     with deployment(tmp_path, cluster) as made:
         worker = made.start_worker()
-        await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
+        await_ready(worker)
 
         for number in range(50):
             made.send(topics.ROOM_EVENTS, "room-1", enter("room-1", number))
@@ -148,29 +145,6 @@ def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(cluster: Clu
         await_true(lambda: undone(made) == [], "the third has caught up")
         assert third.end(signal.SIGINT) == 0
         assert_live_equals_replay(made)
-
-
-def assert_live_equals_replay(made: Deployment) -> None:
-    """What a partition's dump gives when replayed is what the workers sent, each at least once."""
-    done = committed(made.broker)
-    sent = {(topic, record.partition, record.key, record.value) for topic in OUTPUTS for record in made.read(topic)}
-    for partition in range(DEFAULT_PARTITIONS):
-        dump = made.folder / f"{partition}.jsonl"
-        said = roompulse("dump", "--partition", str(partition), "--out", str(dump), settings=environment(made.broker))
-        assert (said.returncode, said.stderr) == (0, b"")
-        engine = Engine(
-            Settings.model_validate({"privacy_key": PRIVACY_KEY, "control_key": CONTROL_KEY}), partition=partition
-        )
-        records = [orjson.loads(line) for line in dump.read_bytes().splitlines()]
-        assert [record["offset"] for record in records] == list(range(len(records)))
-        outputs = engine.process(
-            (record["offset"], record["timestamp"], record["value"].encode(), record["key"].encode())
-            for record in records
-            if record["offset"] < done[partition]
-        )
-        replayed = {(out.topic, partition, out.key.encode(), out.json()) for out in outputs}
-        assert len(replayed) > 3
-        assert replayed == {one for one in sent if one[1] == partition}
 
 
 @pytest.mark.parametrize("missing", ["ROOMPULSE_BROKER", "ROOMPULSE_PRIVACY_KEY", "ROOMPULSE_CONTROL_KEY"])
