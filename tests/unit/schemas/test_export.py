@@ -29,6 +29,7 @@ from schemas.events import EVENT_MODELS, Event
 from schemas.settings import Policy, Settings
 from schemas.signals import RoomSignals
 from schemas.topics import TOPICS
+from tests.effort import effort
 from tests.messages import MESSAGES, nodes, resolve, written
 from tests.strategies import EXAMPLES, KINDS, PRODUCER_KINDS, events, json_values
 
@@ -306,7 +307,7 @@ def has_rare_unprintable(value: Any) -> bool:
 
 
 @given(events(), st.data())
-@settings(max_examples=400)
+@settings(max_examples=effort(400))
 def test_the_files_and_the_models_agree_on_a_changed_event(event: dict[str, Any], data: st.DataObject) -> None:
     model = EVENTS[event["type"]]
     field = data.draw(st.sampled_from(sorted(set(model.model_fields) - {"type"})))
