@@ -55,3 +55,4 @@ class Context:
         self.max_channels = policy.engine.max_channels
         self.consent_default = policy.engine.consent_default
         self.recent_ids_ms = policy.engine.recent_ids_ms
+        self.room_events_per_tick = policy.engine.room_events_per_s * self.tick_ms // 1_000

@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, segments
+from pipeline import control, parking, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -38,7 +38,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 2
+ENGINE_VERSION: Final = 3
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
@@ -52,6 +52,7 @@ class Counters(NamedTuple):
     n_events: int
     n_duplicates: int
     n_late: int
+    n_shed: int
     rejects: dict[str, int]
 
 
@@ -99,7 +100,7 @@ class Engine:
 
     @property
     def counters(self) -> Counters:
-        """Counts of records, events, duplicates, late events and rejects so far; each room keeps its own share."""
+        """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
         star, rooms = self._ctx.star, self._rooms.values()
         rejects = dict(star.rejects)
         for room in rooms:
@@ -110,6 +111,7 @@ class Engine:
             star.n_events + sum(room.n_events for room in rooms),
             star.n_duplicates + sum(room.n_duplicates for room in rooms),
             star.n_late + sum(room.n_late for room in rooms),
+            sum(room.n_shed for room in rooms),
             rejects,
         )
 
@@ -240,6 +242,8 @@ class Engine:
         if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
                 self._tell_the_end(room, out)
+            if room.n_events >= room.granted_to and shedding.is_over(room, ctx):
+                handler = shedding.handler_of(room, kind, event, handler, now_ms=ctx.star.clock_ms)
             apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
             self._room_control(room, event, out)

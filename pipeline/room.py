@@ -75,6 +75,8 @@ class RoomState(msgspec.Struct, gc=False):
     feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     n_events: int = 0
+    granted_to: int = 0
+    """Number of events up to which nobody asks whether the room is over its quota (`pipeline.shedding`)."""
     largest_ts: int = -1
     n_news: int = 0
     due_ms: int = -1
@@ -111,6 +113,10 @@ class RoomState(msgspec.Struct, gc=False):
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
     n_duplicates: int = 0
     n_late: int = 0
+    granted_tick: int = -1
+    n_shed: int = 0
+    shed_ms: int = -1
+    """When something was shed last, by the log's clock."""
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
 
     # -- counting ---------------------------------------------------------------------------------------------

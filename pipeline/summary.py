@@ -26,6 +26,7 @@ def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_
             "session": View(room, at_ms, ctx).session_metrics(),
             "n_anomalies": {name: room.n_anomalies.get(name, 0) for name in ("S1", "S2", "S3", "S4")},
             "n_commands": dict(sorted(room.n_commands.items())),
+            "n_shed": room.n_shed,
         }
     return {
         "n_records": star.n_records,
@@ -33,6 +34,7 @@ def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_
         "n_duplicates": star.n_duplicates + sum(room.n_duplicates for room in rooms.values()),
         "n_rejects": sum(rejects.values()),
         "n_late": star.n_late + sum(room.n_late for room in rooms.values()),
+        "n_shed": sum(room.n_shed for room in rooms.values()),
         "rejects": dict(sorted(rejects.items())),
         "versions": {"engine": engine_version, "policy": ctx.policy_version},
         "rooms": sessions,

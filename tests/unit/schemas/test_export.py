@@ -44,6 +44,7 @@ MESSAGES: dict[type[BaseModel], dict[str, Any]] = {
         "currency": "CNY",
         "stage": "acquisition",
         "mode": "shadow",
+        "n_shed": 17,
         "windows": {"60": METRICS, "session": METRICS | {"roas": 2.5, "quality_reasons": ["bounce"]}},
         "channels": {"paid": {"300": METRICS, "session": {}}},
     },
