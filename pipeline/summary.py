@@ -26,8 +26,9 @@ def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_
             "session": View(room, at_ms, ctx).session_metrics(),
             "n_anomalies": {name: room.n_anomalies.get(name, 0) for name in ("S1", "S2", "S3", "S4")},
             "n_commands": dict(sorted(room.n_commands.items())),
-            "n_shed": room.n_shed,
         }
+        if room.n_shed:
+            sessions[room_id]["n_shed"] = room.n_shed
     return {
         "n_records": star.n_records,
         "n_events": star.n_events + sum(room.n_events for room in rooms.values()),
