@@ -34,6 +34,7 @@ _INTERACTION: Final = {
 }
 _OTHER_INTERACTION: Final = UNIT["n_interactions"]
 _COMMENT: Final = UNIT["n_comments"] + UNIT["n_judged"]
+_UNREAD_COMMENT: Final = UNIT["n_comments"]
 _SCORED: Final = UNIT["n_scored"]
 _SENTIMENT: Final = UNIT["sentiment_milli"]
 _NEGATIVE: Final = UNIT["n_negative"]
@@ -161,6 +162,16 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
             for topic in reading.topics or ("other",):
                 counted += UNIT[f"topic:{topic}"]
     _count(room, event, ctx, counted)
+
+
+def _on_comment_unread(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    """Count a comment nobody reads: its author was active, and it is not among what was judged."""
+    _see(room, event, now_ms, ctx, active=True)
+    _count(room, event, ctx, _UNREAD_COMMENT)
+
+
+def _on_heartbeat_unnoted(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
 
 
 def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
@@ -314,6 +325,8 @@ HANDLERS: Final[dict[str, Handler]] = {
     "counts": _on_counts,
     "feed": _on_feed,
 }
+UNREAD: Final[dict[str, Handler]] = {"comment": _on_comment_unread, "view": _on_heartbeat_unnoted}
+"""What `pipeline.shedding` has done instead for a room over its quota: of views, to heartbeats alone."""
 
 
 class Kind(NamedTuple):

@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, retirement, segments
+from pipeline import control, parking, retirement, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -53,6 +53,7 @@ class Counters(NamedTuple):
     n_events: int
     n_duplicates: int
     n_late: int
+    n_shed: int
     rejects: dict[str, int]
 
 
@@ -112,7 +113,7 @@ class Engine:
 
     @property
     def counters(self) -> Counters:
-        """Counts of records, events, duplicates, late events and rejects so far; each room keeps its own share."""
+        """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
         star = self._ctx.star
         counted: list[RoomState | Farewell] = [*self._rooms.values(), *self._departures.expected()]
         rejects = dict(star.rejects)
@@ -124,6 +125,7 @@ class Engine:
             star.n_events + sum(one.n_events for one in counted),
             star.n_duplicates + sum(one.n_duplicates for one in counted),
             star.n_late + sum(one.n_late for one in counted),
+            star.n_shed + sum(one.n_shed for one in counted),
             rejects,
         )
 
@@ -256,6 +258,8 @@ class Engine:
         if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
                 self._tell_the_end(room, out)
+            if room.n_events >= room.granted_to and shedding.is_over(room, ctx):
+                handler = shedding.handler_of(room, kind, event, handler, now_ms=ctx.star.clock_ms)
             apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
             self._room_control(room, event, out)

@@ -93,6 +93,7 @@ def leave(room: RoomState, now_ms: int, offset: int) -> list[Farewell]:
         room.n_events,
         room.n_duplicates,
         room.n_late,
+        room.n_shed,
         room.largest_ts,
         room.rejects,
         room.trail.seq,
@@ -106,6 +107,7 @@ def take(star: Star, farewell: Farewell) -> None:
     star.n_events += farewell.n_events
     star.n_duplicates += farewell.n_duplicates
     star.n_late += farewell.n_late
+    star.n_shed += farewell.n_shed
     star.largest_ts = max(star.largest_ts, farewell.largest_ts)
     for reason, n in farewell.rejects.items():
         star.rejects[reason] = star.rejects.get(reason, 0) + n

@@ -69,6 +69,7 @@ class Farewell(msgspec.Struct, array_like=True, frozen=True, gc=False):
     n_events: int
     n_duplicates: int
     n_late: int
+    n_shed: int
     largest_ts: int
     rejects: dict[str, int]
     n_audited: int
@@ -91,6 +92,8 @@ class RoomState(msgspec.Struct, gc=False):
     feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     n_events: int = 0
+    granted_to: int = 0
+    """Number of events up to which nobody asks whether the room is over its quota (`pipeline.shedding`)."""
     largest_ts: int = -1
     n_news: int = 0
     due_ms: int = -1
@@ -127,6 +130,10 @@ class RoomState(msgspec.Struct, gc=False):
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
     n_duplicates: int = 0
     n_late: int = 0
+    granted_tick: int = -1
+    n_shed: int = 0
+    shed_ms: int = -1
+    """When something was shed last, by the log's clock."""
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
     first_offset: int = -1
     """The record that began the room. What was refused before it counts with the partition."""

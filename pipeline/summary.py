@@ -16,11 +16,14 @@ def outcome(room: RoomState, at_ms: int, ctx: Context) -> dict[str, Any]:
     copy = load_room(dump_hot(room))
     at_ms = max(at_ms, copy.evaluated_ms)
     copy.fold(at_ms)
-    return {
+    told: dict[str, Any] = {
         "session": View(copy, at_ms, ctx).session_metrics(),
         "n_anomalies": {name: copy.n_anomalies.get(name, 0) for name in ("S1", "S2", "S3", "S4")},
         "n_commands": dict(sorted(copy.n_commands.items())),
     }
+    if copy.n_shed:
+        told["n_shed"] = copy.n_shed
+    return told
 
 
 def summarise(
@@ -43,6 +46,7 @@ def summarise(
         "n_duplicates": star.n_duplicates + sum(room.n_duplicates for room in rooms.values()),
         "n_rejects": sum(rejects.values()),
         "n_late": star.n_late + sum(room.n_late for room in rooms.values()),
+        "n_shed": star.n_shed + sum(room.n_shed for room in rooms.values()),
         "rejects": dict(sorted(rejects.items())),
         "versions": {"engine": engine_version, "policy": ctx.policy_version},
         "rooms": dict(sorted(sessions.items())),
