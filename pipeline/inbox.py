@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pipeline import shedding
 from pipeline.apply import KINDS, note_kind
 from pipeline.context import Context
 from pipeline.room import RoomState
@@ -51,7 +52,8 @@ def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
     """Apply what waited in a room; `room.offset` is that of the last event taken, also where one raises."""
     seen, kinds, feeds, identify = room.seen, room.kinds, room.feeds, ctx.identities.event
     keep_ms, star = ctx.recent_ids_ms, ctx.star
-    n_duplicates = n_events = n_late = 0
+    n_duplicates = n_late = 0
+    n_events = n_before = room.n_events
     largest_ts = room.largest_ts
     entries = iter(waiting)
     try:
@@ -73,7 +75,12 @@ def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
                 note_kind(room, name, feed)
             if feed is not None:
                 feeds[feed].event(ts)
-            kind.handler(room, event, now_ms, ctx)
+            handler: Any = kind.handler
+            if n_events >= room.granted_to:
+                room.n_events = n_events
+                if shedding.is_over(room, now_ms, ctx):
+                    handler = shedding.handler_of(room, kind, event, handler, now_ms=now_ms)
+            handler(room, event, now_ms, ctx)
             n_events += 1
             if ts > largest_ts:
                 largest_ts = ts
@@ -82,9 +89,9 @@ def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
     finally:
         room.n_duplicates += n_duplicates
         room.n_late += n_late
-        room.n_events += n_events
-        room.n_news += n_events
-        if n_events:
+        room.n_events = n_events
+        room.n_news += n_events - n_before
+        if n_events > n_before:
             room.is_fresh, room.is_changed = False, True
         room.largest_ts = largest_ts
         if largest_ts > star.largest_ts:
