@@ -231,8 +231,10 @@ class Engine:
         """
         kind = KINDS[type(event)]
         inbox = self._inboxes.get(event.room_id)
-        if inbox is not None and inbox.waiting:
-            self._catch_up(inbox, out)
+        if inbox is not None:
+            inbox.n_left = 0
+            if inbox.waiting:
+                self._catch_up(inbox, out)
         room = self._rooms.get(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
@@ -302,11 +304,10 @@ class Engine:
         n_news = room.n_news = room.n_news + 1
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
-        if n_news == 1:
-            inbox = self._inboxes.get(room.room_id)
-            if inbox is None:
-                inbox = self._inboxes[room.room_id] = Inbox(room)
-            self._await(inbox)
+        inbox = self._inboxes.get(room.room_id)
+        if inbox is None:
+            inbox = self._inboxes[room.room_id] = Inbox(room)
+        self._await(inbox)
         return None
 
     def _await(self, inbox: Inbox) -> None:

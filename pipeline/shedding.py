@@ -25,8 +25,7 @@ CALM_MS: Final = 60_000
 
 
 def is_over(room: RoomState, now_ms: int, ctx: Context) -> bool:
-    """Tell whether a room has had its quota in the tick of `now_ms`; called once it had as many events as
-    it was granted.
+    """Tell whether a room has had its quota in the tick of `now_ms`; called once its grant is used up.
 
     A grant is for one quota and lasts until it is used up, however long that takes, so that a room below its quota is
     asked for nothing but one comparison an event. A room that takes more than its grant in one tick gets a new one
