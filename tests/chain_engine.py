@@ -2,8 +2,8 @@
 
 A record's value is ``room amount``. A room keeps all its amounts, in segments of the changelog and a rest in its hot
 state, and tells their sum after each record. A room without news for `IDLE` offsets is gone and begins anew with its
-next record. What it leaves is a state that says so, which readers of the log from before need; its very key may go after
-them.
+next record. What it leaves is a state that says so, which readers of the log from before need; its very key may go
+after them.
 """
 
 from __future__ import annotations

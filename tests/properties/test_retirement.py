@@ -294,3 +294,11 @@ def test_a_replay_tells_of_rooms_that_went() -> None:
     every = {json.loads(record[2])["room_id"] for record in log} - {STAR}
     assert set(replaying.summary()["rooms"]) == every
     assert replaying.n_rooms < len(every)
+
+
+def test_the_policy_of_a_log_in_its_own_time_has_no_age() -> None:
+    """A worker that writes no ticks must not move the log's clock by telling its policy."""
+    policy = {"type": "control", "control_id": "p", "actor": "worker", "action": "update_settings", "room_id": STAR}
+    told, _ = show((0, ENTER), (50, {**policy, "ts": 0, "args": {"policy": {"engine": {"emit_interval_ms": 2_000}}}}))
+    assert told.counters.rejects == {}
+    assert told.policy_version != engine().policy_version
