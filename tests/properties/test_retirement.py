@@ -188,6 +188,25 @@ def test_whole_snapshots_know_of_rooms_that_went(seed: int) -> None:
         assert again.counters == expected.counters
 
 
+def test_rooms_sleep_once_they_are_saved_and_wake_as_they_were() -> None:
+    """A process that saves after every record and starts anew now and then tells the same, and most rooms sleep."""
+    log = visiting_log(5, 120)
+    expected, told = whole(log)
+    living, got, store = engine(), list[Output](), Store()
+    most = 0
+    for record in log:
+        got += living.process([record])
+        settled(living, store, record[0])
+        most = max(most, len(living._rooms.asleep))
+        if record[0] % 10 == 0:
+            living = engine()
+            living.restore(store.kept)
+    assert shown(got) == told
+    assert living.counters == expected.counters
+    assert living.summary() == expected.summary()
+    assert most >= 2
+
+
 def test_rooms_do_go_and_come_back() -> None:
     """The log above is no empty promise: it lets rooms go, some come back, and repeats arrive after that."""
     n_gone = n_back = 0
