@@ -24,6 +24,7 @@ MESSAGES: dict[type[BaseModel], dict[str, Any]] = {
         "room_id": "room-1",
         "ts": START_MS,
         "revision": 3,
+        "n_shed": 17,
         "currency": "CNY",
         "stage": "acquisition",
         "mode": "shadow",

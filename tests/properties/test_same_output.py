@@ -18,12 +18,15 @@ from tests.scenario import RATES, scenario
 from tests.strategies import Record, logs
 
 STAR = "*"
+QUOTA_PER_S = 4
+"""Two events a tick: small enough for rooms to be over it now and then."""
 Told = tuple[str, str, bytes]
 
 
 def trusting() -> Engine:
     """An engine for which unsigned controls count, as in replayed files."""
-    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES)))
+    quota = EngineSettings(room_events_per_s=QUOTA_PER_S)
+    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES), engine=quota))
 
 
 def shown(outputs: list[Output]) -> list[Told]:
@@ -52,7 +55,9 @@ def long_log(*, stamped: bool, seed: int = 4, n_records: int = 3_000) -> list[An
 
 def for_every_room(number: int, now_ms: int) -> bytes:
     """Return one of the controls that belong to no room: the kill switch, a silence, another policy."""
-    engine = EngineSettings(emit_interval_ms=(1_000, 5_000, 2_000)[number % 3])
+    engine = EngineSettings(
+        emit_interval_ms=(1_000, 5_000, 2_000)[number % 3], room_events_per_s=(QUOTA_PER_S, 5_000, 2)[number % 3]
+    )
     policy = Policy(engine=engine, currency=CurrencySettings(rates=RATES))
     action, args = (
         ("kill_switch", {"on": True}),
@@ -101,6 +106,7 @@ def test_chunks_of_any_size_give_the_same_output(*, stamped: bool) -> None:
     log = long_log(stamped=stamped, n_records=effort(3_000))
     whole = run(one := trusting(), log, 10_000)
     assert len(whole) > 500
+    assert one.counters.n_shed > 20
     for chunk in (1, 7):
         assert run(engine := trusting(), log, chunk) == whole
         assert engine.summary() == one.summary()
