@@ -1,4 +1,4 @@
-"""A deployment as operators have it, watched from outside: topics, worker processes, a paced load, what comes out when."""
+"""A deployment as operators have it, watched from outside: topics, workers, a paced load, what comes out when."""
 
 from __future__ import annotations
 

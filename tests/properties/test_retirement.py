@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pipeline import Engine, Output
 from schemas import topics
 from schemas.settings import EngineSettings, Settings
+from tests.effort import effort
 from tests.strategies import START_MS
 
 STAR = "*"
@@ -153,7 +154,7 @@ def same(got: list[Told], expected: list[Told]) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**32), st.sampled_from((0.1, 0.4, 0.8)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=effort(150), deadline=None)
 def test_whenever_it_crashes_rooms_go_once_and_everything_counts_once(seed: int, chance: int, pace: float) -> None:
     log = visiting_log(seed, 60)
     expected, told = whole(log)
