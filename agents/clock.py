@@ -30,10 +30,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def tick(partition: int, ts: int) -> bytes:
-    """Return the tick of a partition at a moment."""
+def tick(partition: int, ts: int, every_ms: int | None = None) -> bytes:
+    """Return the tick of a partition at a moment; `every_ms` promises more, as long as its writer is at work."""
     record = {"type": "tick", "event_id": f"tick-{partition}-{ts}", "room_id": EVERY_ROOM, "ts": ts}
-    return orjson.dumps(record)
+    return orjson.dumps(record if every_ms is None else record | {"every_ms": every_ms})
 
 
 class Clock:
@@ -82,9 +82,9 @@ class Clock:
             if partition not in self._told:
                 await self._tell(partition, ts)
         if self._ticks:
-            key = EVERY_ROOM.encode()
+            key, every_ms = EVERY_ROOM.encode(), self._policy.engine.tick_ms
             sent = [
-                await self._send(ROOM_EVENTS, key, tick(partition, ts), partition, timestamp_ms=ts)
+                await self._send(ROOM_EVENTS, key, tick(partition, ts, every_ms), partition, timestamp_ms=ts)
                 for partition in partitions
             ]
             for confirmation in sent:

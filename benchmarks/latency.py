@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from agents.kafka import partition_of
 from benchmarks.field import PARTITIONS
-from benchmarks.live import START_S, Deployment, Pacing, Seen, Watcher, Worker, percentiles
+from benchmarks.live import START_S, Deployment, Pacing, Seen, Watcher, percentiles
 from benchmarks.pacing import HOT_ROOM, PROBE, Load
 from schemas.topics import BID_COMMANDS, ROOM_ANOMALIES, ROOM_SIGNALS
 
@@ -80,16 +80,16 @@ def latencies(probes: list[tuple[str, float]], effects: list[Effect]) -> dict[st
     took: dict[str, list[float | None]] = {kind: [] for kind in KINDS}
     for room, sent_ms in probes:
         end_ms = min((later for later in nexts[room] if later > sent_ms), default=float("inf"))
-        opened = _first(by_room["anomaly", room], lambda one, a=sent_ms, z=end_ms: a <= one.ts < z)
-        held = _first(by_room["command", room], lambda one, a=sent_ms, z=end_ms: a <= one.ts < z)
-        told = opened and _first(by_room["signals", room], lambda one, ts=opened.ts: one.ts == ts)
+        opened = _first([one for one in by_room["anomaly", room] if sent_ms <= one.ts < end_ms])
+        held = _first([one for one in by_room["command", room] if sent_ms <= one.ts < end_ms])
+        told = opened and _first([one for one in by_room["signals", room] if one.ts == opened.ts])
         for kind, one in (("anomaly", opened), ("command", held), ("signals", told)):
             took[kind].append(None if one is None else one.read_ms - sent_ms)
     return took
 
 
-def _first(effects: list[Effect], fits: Callable[[Effect], bool]) -> Effect | None:
-    return next((one for one in effects if fits(one)), None)
+def _first(effects: list[Effect]) -> Effect | None:
+    return effects[0] if effects else None
 
 
 def summary(probes: list[tuple[str, float]], effects: list[Effect]) -> dict[str, Any]:
@@ -131,15 +131,9 @@ class _Measurement:
         pacing = self._begin(self._load)
         phases = {"steady": self._phase("steady")}
         if plan.rebalances:
-            second: Worker | None = None
-
-            def join() -> None:
-                nonlocal second
-                second = self._made.start_worker()
-                second.await_ready()
-
-            phases["join"] = self._phase("a second worker joins", join)
-            phases["leave"] = self._phase("it leaves", lambda: second and second.end())
+            made = self._made
+            phases["join"] = self._phase("a second worker joins", lambda: made.start_worker().await_ready())
+            phases["leave"] = self._phase("it leaves", lambda: made.workers[-1].end())
         found = {"load": self._end(pacing)}
         found |= {name: summary(_between(pacing, *phase), self._watcher.seen) for name, phase in phases.items()}
         return found | (self._hot(_between(pacing, *phases["steady"])) if plan.is_hot else {})

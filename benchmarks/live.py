@@ -1,4 +1,4 @@
-"""A deployment as operators have it, watched from outside: topics, worker processes, a paced load, what comes out when."""
+"""A deployment as operators have it, watched from outside: topics, workers, a paced load, what comes out when."""
 
 from __future__ import annotations
 
@@ -285,4 +285,3 @@ def percentiles(values: list[float]) -> dict[str, float | int | None]:
         place = max(0, math.ceil(len(ranked) * share) - 1)
         found[name] = round(ranked[place]) if ranked else None
     return found
-

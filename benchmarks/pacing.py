@@ -245,7 +245,12 @@ def main() -> None:
     load = Load(**orjson.loads(sys.argv[1]))
     events = pool(load)
     pacer, is_over = Pacer(load), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()  # until it is closed, or its owner is gone
+        is_over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     for source in (lives(load), openings(load) if load.opens else ()):
         for event in source:
             pacer.send(event, time.time_ns() // 1_000_000)

@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, segments, shedding
+from pipeline import attendance, control, parking, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -486,6 +486,7 @@ class Engine:
         star.seen.go_on(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
         if kind == "tick":
+            attendance.note(star, event)
             return
         if kind == "control":
             star.control_ids[event.control_id] = star.clock_ms

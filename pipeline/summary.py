@@ -13,7 +13,8 @@ from pipeline.snapshot import dump_hot, load_room
 
 def summarise(rooms: Mapping[str, RoomState], ctx: Context, end_ms: int, engine_version: int) -> dict[str, Any]:
     """Return `summary.json` without its times, as of an evaluation at `end_ms`; looking changes nothing."""
-    star, sessions = ctx.star, {}
+    star = ctx.star
+    sessions: dict[str, dict[str, Any]] = {}
     rejects = dict(star.rejects)
     for room in rooms.values():
         for reason, n in room.rejects.items():

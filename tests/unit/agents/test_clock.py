@@ -81,7 +81,7 @@ def test_records_carry_their_moment_as_ts_and_as_stamp_and_are_signed() -> None:
     control, tick = log.sent
     assert (control.stamp_ms, control.message["ts"]) == (TS, TS)
     assert (tick.stamp_ms, tick.message["ts"]) == (TS, TS)
-    assert tick.message == {"type": "tick", "event_id": f"tick-3-{TS}", "room_id": "*", "ts": TS}
+    assert tick.message == {"type": "tick", "event_id": f"tick-3-{TS}", "room_id": "*", "ts": TS, "every_ms": 1_000}
     assert is_signed(control.message, KEY)
     assert control.message["control_id"] == f"policy-{POLICY.version()}-3-{TS}"
 
