@@ -1,9 +1,9 @@
 """`roompulse bench --job backlog`: a log that nobody read for an hour, worked off by a worker that starts now.
 
-The log is as a worker leaves it that dies: its policy, by which rooms bid on their own, its last tick; then producers go
-on alone. Two questions: at which multiple of real time the hour is worked off, and whether anything that comes out of
-it could still move a bid. A controller acts on what is not over by its own clock; beyond that rule a command whose time
-has passed when it is written should say `suppressed`.
+The log is as a worker leaves it that dies: its policy, by which rooms bid on their own, its last tick; then producers
+go on alone. Two questions: at which multiple of real time the hour is worked off, and whether anything that comes out
+of it could still move a bid. A controller acts on what is not over by its own clock; beyond that rule a command whose
+time has passed when it is written should say `suppressed`.
 """
 
 from __future__ import annotations

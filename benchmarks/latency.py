@@ -23,6 +23,7 @@ from schemas.topics import BID_COMMANDS, ROOM_ANOMALIES, ROOM_SIGNALS
 PROBE_EVERY_S: Final = 20.0
 """A room is probed again once it is calm: twice a plan's 5 s of looking, and room to spare."""
 WARM_UP_S: Final = 10.0
+JOINS, LEAVES = "a second worker joins", "it leaves"
 LAST_S: Final = 3.0
 """How long outputs of the last probes are waited for."""
 KINDS: Final[dict[str, str]] = {"anomaly": ROOM_ANOMALIES, "command": BID_COMMANDS, "signals": ROOM_SIGNALS}
@@ -120,6 +121,7 @@ class _Measurement:
 
     def __init__(self, plan: Plan, made: Deployment, watcher: Watcher, tell: Tell) -> None:
         self._plan, self._made, self._watcher, self._tell = plan, made, watcher, tell
+        self._took_s: dict[str, float] = {}
         self._load = Load(
             made.bootstrap, plan.n_rooms, PARTITIONS, plan.rate, 4 * (plan.seconds + WARM_UP_S + START_S), plan.seed,
             probe_every_s=PROBE_EVERY_S,
@@ -132,9 +134,11 @@ class _Measurement:
         phases = {"steady": self._phase("steady")}
         if plan.rebalances:
             made = self._made
-            phases["join"] = self._phase("a second worker joins", lambda: made.start_worker().await_ready())
-            phases["leave"] = self._phase("it leaves", lambda: made.workers[-1].end())
-        found = {"load": self._end(pacing)}
+            phases["join"] = self._phase(JOINS, lambda: made.start_worker().await_ready())
+            phases["leave"] = self._phase(LEAVES, made.workers[-1].end)
+        found: dict[str, Any] = {"load": self._end(pacing)}
+        if plan.rebalances:
+            found |= {"start_s": self._took_s[JOINS], "stop_s": self._took_s[LEAVES]}
         found |= {name: summary(_between(pacing, *phase), self._watcher.seen) for name, phase in phases.items()}
         return found | (self._hot(_between(pacing, *phases["steady"])) if plan.is_hot else {})
 
@@ -163,6 +167,7 @@ class _Measurement:
         self._tell(words)
         begun_ms = time.time_ns() / 1e6
         first()
+        self._took_s[words] = round(time.time_ns() / 1e9 - begun_ms / 1e3, 1)
         time.sleep(self._plan.seconds)
         return begun_ms, time.time_ns() / 1e6
 

@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -114,6 +115,7 @@ def measure(plan: Plan, bootstrap: str, tell: Tell, settings: Mapping[str, str] 
             back = _Back(watcher, rooms, killed_ms)
             await_true(back.is_complete, RECOVERY_S, f"signals of every room, {plan.n_rooms:,}")
             done = pacing.end()
+        said = _words(survivor, killed_ms)
         survivor.end()
     whole = percentiles([back.at_ms[room] - killed_ms for room in affected])
     others = percentiles([back.at_ms[room] - killed_ms for room in rooms - affected])
@@ -129,7 +131,7 @@ def measure(plan: Plan, bootstrap: str, tell: Tell, settings: Mapping[str, str] 
         "affected_ms": whole,
         "others_ms": others,
         "recovery_s": round(largest / 1_000, 1),
-        "survivor": _words(survivor, killed_ms),
+        "survivor": said,
         "aims": {"recovery_s": {"is": round(largest / 1_000, 1), "aim": aim_s}},
     }
 
@@ -164,7 +166,7 @@ def _longest_silence(seen: list[Told], rooms: set[str]) -> float:
     for one in seen:
         if one.read_ms >= since_ms and one.room in rooms:
             heard[one.room].append(one.read_ms)
-    gaps = [later - earlier for times in heard.values() for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for times in heard.values() for earlier, later in pairwise(times)]
     if not gaps:
         msg = "rooms must be told of again and again before the kill, got none: take more --rate or fewer --rooms"
         raise TimeRunFailedError(msg)
