@@ -78,9 +78,8 @@ class Clock:
     async def beat(self, ts: int) -> None:
         """Tell the policy where it was not told yet, then write one tick to each partition."""
         partitions = sorted(self._partitions())
-        for partition in partitions:
-            if partition not in self._told:
-                await self._tell(partition, ts)
+        # All at once: a partition that takes its time must not keep the others' ticks waiting one after the other.
+        await asyncio.gather(*(self._tell(partition, ts) for partition in partitions if partition not in self._told))
         if self._ticks:
             key, every_ms = EVERY_ROOM.encode(), self._policy.engine.tick_ms
             sent = [

@@ -255,11 +255,13 @@ def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     room.count(event.ts, room.channel_of(name, ctx.max_channels), counted, is_past=is_past)
 
 
-def _on_plan(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+def _on_plan(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _anonymous(room, event, ctx)
     plan = room.plans.get(event.plan_id)
     if plan is None:
-        plan = room.plans[event.plan_id] = Plan(event.plan_id)
+        # Controllers keep a knob's last number for longer than a room is kept: a room that comes back must begin above
+        # it. A knob is moved at most once a visit, so seconds stay ahead.
+        plan = room.plans[event.plan_id] = Plan(event.plan_id, seq=max(now_ms, 0) // 1_000)
     plan.observe(event)
 
 

@@ -59,6 +59,23 @@ class Parked(msgspec.Struct, gc=False):
     anomaly_id: str
 
 
+class Farewell(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a room hands to its partition when it goes, at a moment of the log's clock: counts, its trail's head."""
+
+    at_ms: int
+    first_offset: int
+    offset: int
+    """The record that began the room, and the last one before that moment: what lies between is in these counts."""
+    n_events: int
+    n_duplicates: int
+    n_late: int
+    n_shed: int
+    largest_ts: int
+    rejects: dict[str, int]
+    n_audited: int
+    head: str
+
+
 class RoomState(msgspec.Struct, gc=False):
     """Everything known of one room; its snapshot is this, with the offset of the last record applied."""
 
@@ -118,6 +135,14 @@ class RoomState(msgspec.Struct, gc=False):
     shed_ms: int = -1
     """When something was shed last, by the log's clock."""
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    first_offset: int = -1
+    """The record that began the room. What was refused before it counts with the partition."""
+    heard_ms: int = -1
+    """Last visit that found news, by the log's clock."""
+    is_gone: bool = False
+    """It went: what stands here says so to whoever reads the log from before."""
+    farewells: list[Farewell] = msgspec.field(default_factory=list)
+    """Of rooms of this name that went, as long as the partition's saved state may stand before one of them."""
 
     # -- counting ---------------------------------------------------------------------------------------------
 

@@ -251,8 +251,8 @@ def _engine(settings: Settings, chosen: Policy | None, *, is_recorded: bool) -> 
     policy that was asked for beats both.
     """
     if chosen is not None:
-        return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True)
-    return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings)
+        return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True, keep_outcomes=True)
+    return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings, keep_outcomes=True)
 
 
 def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int | None]]:
