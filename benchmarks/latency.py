@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from agents.kafka import partition_of
 from benchmarks.field import PARTITIONS
-from benchmarks.live import START_S, Deployment, Pacing, Seen, Watcher, percentiles
+from benchmarks.live import START_S, Deployment, Had, Pacing, Seen, Watcher, percentiles, shares
 from benchmarks.pacing import HOT_ROOM, PROBE, Load
 from schemas.topics import BID_COMMANDS, ROOM_ANOMALIES, ROOM_SIGNALS
 
@@ -131,12 +131,14 @@ class _Measurement:
         """Return every phase's summary."""
         plan = self._plan
         pacing = self._begin(self._load)
+        had, begun_s = Had.of(self._made.workers[0].process.pid), time.monotonic()
         phases = {"steady": self._phase("steady")}
+        worker = shares(had, Had.of(self._made.workers[0].process.pid), time.monotonic() - begun_s)
         if plan.rebalances:
             made = self._made
             phases["join"] = self._phase(JOINS, lambda: made.start_worker().await_ready())
             phases["leave"] = self._phase(LEAVES, made.workers[-1].end)
-        found: dict[str, Any] = {"load": self._end(pacing)}
+        found: dict[str, Any] = {"load": self._end(pacing), "worker_while_steady": worker}
         if plan.rebalances:
             found |= {"start_s": self._took_s[JOINS], "stop_s": self._took_s[LEAVES]}
         found |= {name: summary(_between(pacing, *phase), self._watcher.seen) for name, phase in phases.items()}
