@@ -16,6 +16,7 @@ import orjson
 from agents.bridge import policy_record
 from agents.logs import facts
 from agents.sender import Send
+from pipeline.attendance import promise_ms
 from schemas.base import EVERY_ROOM
 from schemas.settings import Policy
 from schemas.topics import ROOM_EVENTS
@@ -44,6 +45,7 @@ class Clock:
     send : the way to Kafka.
     partitions : what this worker has now.
     policy, versions, control_key : what takes effect, and the key that signs it.
+    ticked_ts : when the newest tick that a partition has applied was written, None without any: how far behind it is.
     ticks : False where a log is played in its own time. The policy is then stamped with 0, which moves no clock.
     """
 
@@ -55,11 +57,13 @@ class Clock:
         policy: Policy,
         versions: dict[str, object],
         control_key: bytes,
+        ticked_ts: Callable[[int], int | None],
         ticks: bool = True,
     ) -> None:
         self._send, self._partitions = send, partitions
         self._policy, self._versions, self._key, self._ticks = policy, versions, control_key, ticks
         self._told: set[int] = set()
+        self._ticked_ts = ticked_ts
 
     def assigned(self, partitions: Collection[int]) -> None:
         """Note what this worker has from now on; a partition that comes back later is told the policy again."""
@@ -82,10 +86,11 @@ class Clock:
         await asyncio.gather(*(self._tell(partition, ts) for partition in partitions if partition not in self._told))
         if self._ticks:
             key, every_ms = EVERY_ROOM.encode(), self._policy.engine.tick_ms
-            sent = [
-                await self._send(ROOM_EVENTS, key, tick(partition, ts, every_ms), partition, timestamp_ms=ts)
-                for partition in partitions
-            ]
+            sent = []
+            for partition in partitions:
+                promised_ms = promise_ms(every_ms, self._ticked_ts(partition), ts)
+                record = tick(partition, ts, promised_ms)
+                sent.append(await self._send(ROOM_EVENTS, key, record, partition, timestamp_ms=ts))
             for confirmation in sent:
                 await confirmation
 

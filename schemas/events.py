@@ -234,7 +234,7 @@ class TickEvent(Event):
 
     type: Literal["tick"]
     every_ms: Count | None = Field(
-        default=None, description="its writer goes on writing one this often while it is at work"
+        default=None, description="its writer goes on writing one this often while it is at work; 0 while it is behind"
     )
 
 

@@ -344,6 +344,17 @@ def test_nothing_is_bid_in_a_stretch_of_the_log_that_no_worker_attended() -> Non
     assert (again["status"], again["seq"], again["prev_value"]) == ("approved", late["seq"], late["prev_value"])
 
 
+def test_a_worker_that_is_behind_its_own_ticks_bids_nothing_until_it_says_that_it_is_not() -> None:
+    log = ready()
+    fresh(log, READY_S)
+    log.at(READY_S + 1, "tick", room_id="*", every_ms=0)
+    log.control(READY_S + 2, "override_bid", plan_id="plan-1", value=900)
+    log.at(READY_S + 3, "tick", room_id="*", every_ms=500)
+    log.control(READY_S + 4, "override_bid", plan_id="plan-1", value=900)
+    assert [step["status"] for step in log.steps()[-2:]] == ["suppressed", "approved"]
+    assert log.engine.ticked_ts == START_MS + (READY_S + 3) * 1_000
+
+
 def test_ticks_that_promise_nothing_are_not_missed() -> None:
     log = ready()
     log.at(READY_S + 1, "tick", room_id="*", every_ms=500)
