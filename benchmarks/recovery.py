@@ -92,7 +92,7 @@ def measure(plan: Plan, bootstrap: str, tell: Tell, settings: Mapping[str, str] 
         await_true(lambda: all(one.partitions() for one in workers), START_S, "both workers' share")
         load = Load(
             bootstrap, plan.n_rooms, PARTITIONS, plan.rate, plan.seconds + OPEN_S + RECOVERY_S, plan.seed,
-            n_ended=plan.n_ended,
+            is_even=True, n_ended=plan.n_ended,
         )  # fmt: skip
         with Watcher(bootstrap, kept, embedded=made.field.embedded) as watcher:
             tell(f"{plan.n_ended:,} rooms come and go, {plan.n_rooms:,} open")

@@ -68,6 +68,13 @@ def test_half_of_a_hot_load_is_one_room_s_and_lies_where_it_belongs() -> None:
     assert abs(halves[True] - halves[False]) <= 2  # one beside the other, not one after the other
 
 
+def test_rooms_of_an_even_load_take_turns() -> None:
+    events = pool(LOAD._replace(is_even=True))
+    turn = [event.key for event in events[: LOAD.n_rooms]]
+    assert sorted(turn) == [b"room-%06d" % number for number in range(LOAD.n_rooms)]
+    assert [event.key for event in events] == turn * (len(events) // LOAD.n_rooms)
+
+
 def test_openings_vouch_for_feeds_from_now_and_lives_end() -> None:
     feeds = [event for event in shown(list(openings(LOAD))) if event["type"] == "feed"]
     assert len(feeds) == 2 * LOAD.n_rooms
