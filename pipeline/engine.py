@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, retirement, segments, shedding
+from pipeline import attendance, control, parking, retirement, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda, Due
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -105,6 +105,7 @@ class Engine:
         self._outcomes: dict[str, dict[str, Any]] | None = {} if keep_outcomes else None
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
+        self._ticked_ts: int | None = None
         self._touched = -1
         """Offset of the last record that changed a room."""
         self._met = -1
@@ -140,6 +141,11 @@ class Engine:
     def clock_ms(self) -> int | None:
         """The log's clock; None before the first record."""
         return None if self._ctx.star.clock_ms < 0 else self._ctx.star.clock_ms
+
+    @property
+    def ticked_ts(self) -> int | None:
+        """When the newest tick applied here was written, by its writer; None before the first since `restore`."""
+        return self._ticked_ts
 
     @property
     def n_rooms(self) -> int:
@@ -570,6 +576,8 @@ class Engine:
         star.seen.go_on(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
         if kind == "tick":
+            attendance.note(star, event)
+            self._ticked_ts = event.ts
             return
         if kind == "control":
             retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
