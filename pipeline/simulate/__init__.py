@@ -3,8 +3,9 @@
 from pipeline.simulate.market import Applied
 from pipeline.simulate.parameters import DEFAULT_START_TS, Parameters
 from pipeline.simulate.scenarios import SCENARIOS, Scenario, UnknownScenarioError
+from pipeline.simulate.settings import ParameterError, with_values
 from pipeline.simulate.timeline import Arrival, Event
-from pipeline.simulate.truth import Books, Trouble
+from pipeline.simulate.truth import Books, Label, Trouble
 from pipeline.simulate.world import World, play, simulate
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "Arrival",
     "Books",
     "Event",
+    "Label",
+    "ParameterError",
     "Parameters",
     "Scenario",
     "Trouble",
@@ -21,4 +24,5 @@ __all__ = [
     "World",
     "play",
     "simulate",
+    "with_values",
 ]

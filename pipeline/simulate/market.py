@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from pipeline.simulate.dice import Dice
 from pipeline.simulate.parameters import CURRENCY, SECOND_MS, ZONE_MS, PlanKind
@@ -30,6 +30,7 @@ class Applied(NamedTuple):
     detail: str | None = None
 
 
+@runtime_checkable
 class ClickPrice(Protocol):
     """Something that may change what a click costs."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from pipeline.simulate.audience import Viewer
 from pipeline.simulate.parameters import CURRENCY, SECOND_MS, Channel
@@ -22,11 +23,12 @@ class Product(NamedTuple):
     price_minor: int
 
 
+@runtime_checkable
 class OrderLoss(Protocol):
     """Something that may swallow an order before it is made."""
 
-    def loses_order(self, ts: int, channel: str) -> bool:
-        """Return whether the order that would be made now is not."""
+    def loses_order(self, ts: int, order: Mapping[str, Any]) -> bool:
+        """Return whether the order of these fields, which would be made now, is not."""
 
 
 class Shop:
@@ -58,14 +60,39 @@ class Shop:
         dice, parameters = self._timeline.dice, self._timeline.parameters
         self._timeline.at(ts + dice.between(*parameters.pause_s) * SECOND_MS, self._explain)
 
-    def click(self, viewer: Viewer, channel: Channel, touch_ts: int, ts: int) -> None:
+    def shown(self) -> Product | None:
+        """Return the product on stage; None in a pause."""
+        return self._on_stage
+
+    def never_paid(self, fields: Mapping[str, Any], product: Product, ts: int) -> None:
+        """Make an order at `ts` that nobody means to pay; it is cancelled when its time is over."""
+        timeline = self._timeline
+        self._n_orders += 1
+        order = {
+            **fields,
+            "order_id": f"{timeline.prefix}-o{self._n_orders}",
+            "amount_minor": product.price_minor,
+            "currency": CURRENCY,
+            "quantity": 1,
+        }
+        mark = timeline.mark
+        timeline.books.n_orders_created += 1
+        timeline.emit("order", "order", ts, {**order, "status": "created"})
+
+        def cancel(at_ts: int) -> None:
+            with timeline.marked(mark):
+                self._cancel(order, at_ts)
+
+        timeline.at(ts + timeline.parameters.cancel_after_s * SECOND_MS, cancel)
+
+    def click(self, viewer: Viewer, channel: Channel, touch_ts: int, buy_factor: float, ts: int) -> None:
         """Let a viewer open a product's page, and perhaps buy, soon or later."""
         timeline = self._timeline
         dice, parameters = timeline.dice, timeline.parameters
         product = self._on_stage if self._on_stage is not None and dice.chance(0.8) else dice.choice(self.products)
         with_product = {**viewer, "product_id": product.product_id}
         timeline.emit("view", "interaction", ts, {**with_product, "action": "product_click"})
-        buys = dice.chance(channel.buy_ratio * self._factor(ts))
+        buys = dice.chance(channel.buy_ratio * self._factor(ts) * buy_factor)
         if dice.chance(parameters.cart_ratio * (3.0 if buys else 1.0)):
             timeline.emit(
                 "view", "interaction", ts + dice.between(500, 4_000), {**with_product, "action": "add_to_cart"}
@@ -112,7 +139,7 @@ class Shop:
     def _create(self, fields: dict[str, Any], product: Product, ts: int) -> None:
         timeline = self._timeline
         dice, parameters, books = timeline.dice, timeline.parameters, timeline.books
-        if any(loss.loses_order(ts, fields["channel"]) for loss in self.losses):
+        if any(loss.loses_order(ts, fields) for loss in self.losses):
             return
         self._n_orders += 1
         tail = (1.0 - dice.uniform()) ** (-1.0 / parameters.quantity_tail)

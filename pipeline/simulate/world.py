@@ -10,7 +10,7 @@ from pipeline.simulate.parameters import DEFAULT_START_TS, SECOND_MS, Parameters
 from pipeline.simulate.room import Room
 from pipeline.simulate.scenarios import scenario_named
 from pipeline.simulate.timeline import Arrival
-from pipeline.simulate.truth import Books, Trouble
+from pipeline.simulate.truth import Books, Label, Trouble
 
 TROUBLE_AFTER_MS = 600_000
 TROUBLE_FOR_MS = 300_000
@@ -34,6 +34,10 @@ class World:
         When the scenario's troubles begin, ms since the epoch; default ten minutes after `start_ts`.
     trouble_for_ms
         How long they last.
+    parameters
+        Every number of the rooms; `pipeline.simulate.settings` changes them by name.
+    is_labelled
+        Whether `labels` keeps what single records are.
 
     """
 
@@ -47,17 +51,19 @@ class World:
         trouble_at_ms: int | None = None,
         trouble_for_ms: int = TROUBLE_FOR_MS,
         parameters: Parameters | None = None,
+        is_labelled: bool = False,
     ) -> None:
         plan = scenario_named(scenario)
         self.now_ts = start_ts
         begin_ts = start_ts + TROUBLE_AFTER_MS if trouble_at_ms is None else trouble_at_ms
         self._rooms: dict[str, Room] = {}
         for index in range(n_rooms):
-            room = Room(index, seed, start_ts, parameters or Parameters())
+            room = Room(index, seed, start_ts, parameters or Parameters(), is_labelled=is_labelled)
             self._rooms[room.room_id] = room
             kind = plan.trouble_of(index)
             if kind is not None:
-                room.inject(kind, begin_ts, begin_ts + trouble_for_ms, None, None)
+                size, later_ms = room.draw_trouble(kind)
+                room.inject(kind, begin_ts + later_ms, begin_ts + later_ms + trouble_for_ms, size=size)
 
     @property
     def room_ids(self) -> list[str]:
@@ -95,16 +101,32 @@ class World:
         *,
         size: float | None = None,
         channel: str | None = None,
+        segment: str | None = None,
+        product_id: str | None = None,
     ) -> None:
-        """Plan one more trouble; `size` and `channel` default to the kind's own. Raise ValueError for a wrong one."""
+        """Plan one more trouble; `size` and `channel` default to the kind's own. Raise ValueError for a wrong one.
+
+        `segment` and `product_id` confine it further, where the kind heeds them: see the table in docs/simulator.md.
+        """
         if room_id not in self._rooms:
             msg = f"room_id must be one of the world's, got {room_id!r}"
             raise ValueError(msg)
-        self._rooms[room_id].inject(kind, start_ts, end_ts, size, channel)
+        self._rooms[room_id].inject(
+            kind, start_ts, end_ts, size=size, channel=channel, segment=segment, product_id=product_id
+        )
 
     def truth(self) -> list[Trouble]:
         """Return every trouble, with what it did so far."""
         return [trouble for room in self._rooms.values() for trouble in room.truth()]
+
+    def labels(self) -> list[Label]:
+        """Return the labels of records sent on their way since the last call, room by room; [] without labels."""
+        taken: list[Label] = []
+        for room in self._rooms.values():
+            if room.timeline.labels:
+                taken += room.timeline.labels
+                room.timeline.labels.clear()
+        return taken
 
     def books(self) -> dict[str, Books]:
         """Return each room's books up to now: the sums of all records returned or under way."""
