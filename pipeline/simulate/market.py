@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from pipeline.simulate.dice import Dice
-from pipeline.simulate.parameters import CURRENCY, SECOND_MS, ZONE_MS, PlanKind
+from pipeline.simulate.parameters import SECOND_MS, ZONE_MS, PlanKind
 from pipeline.simulate.timeline import Timeline
 from schemas.events import AckStatus
 
@@ -97,6 +97,13 @@ class Plan:
         self._credited[0] += 1
         self._credited[1] += cost_minor
         self._spent_minor += cost_minor
+        cohort = self._timeline.ledger.cohort(self.kind.channel, self.plan_id, ts)
+        cohort.n_ad_clicks += 1
+        cohort.spend_minor += cost_minor
+        mark = self._timeline.mark
+        if mark is not None and mark.is_invalid:
+            cohort.n_invalid_clicks += 1
+            cohort.invalid_spend_minor += cost_minor
         if self._spent_minor >= self.budget_minor and self.status == "delivering":
             self.status = "budget_out"
             self.publish(ts, "platform")
@@ -184,7 +191,11 @@ class Plan:
         unseen = self._timeline.dice.poisson(self.exposure * (1.0 / self.kind.ctr - 1.0))
         self.exposure = 0.0
         self._pending[0] += unseen
-        fields: dict[str, Any] = {**self._head(), "reporting": self.kind.reporting, "currency": CURRENCY}
+        fields: dict[str, Any] = {
+            **self._head(),
+            "reporting": self.kind.reporting,
+            "currency": self._timeline.parameters.currency,
+        }
         if self.kind.reporting == "cumulative":
             today = datetime.fromtimestamp((ts + ZONE_MS) / 1_000, UTC).strftime("%Y-%m-%d")
             if today != self._stat_date:
@@ -209,10 +220,16 @@ class Plan:
         if cost_minor == 0:
             return
         moved = [0, -clicks, -cost_minor]
+        self._timeline.ledger.cohort(self.kind.channel, self.plan_id, ts).credit_minor += cost_minor
         if self.kind.reporting == "cumulative":
             self._pending = [pending + step for pending, step in zip(self._pending, moved, strict=True)]
         else:
-            self._spend(ts, {**self._head(), "reporting": "adjust", "currency": CURRENCY}, moved, moved)
+            self._spend(
+                ts,
+                {**self._head(), "reporting": "adjust", "currency": self._timeline.parameters.currency},
+                moved,
+                moved,
+            )
 
     def _spend(self, ts: int, fields: dict[str, Any], told: list[int], moved: list[int]) -> int:
         books = self._timeline.books

@@ -9,8 +9,8 @@ from typing import Any, Final
 from pipeline.simulate.audience import Audience, OtherManner, OtherPerson
 from pipeline.simulate.dice import Dice
 from pipeline.simulate.market import Applied, ClickPrice, Plan, Value
-from pipeline.simulate.parameters import CURRENCY, SECOND_MS, Channel, Parameters
-from pipeline.simulate.shop import OrderLoss, Shop
+from pipeline.simulate.parameters import SECOND_MS, ZONE_MS, Channel, Parameters
+from pipeline.simulate.shop import Aversion, OrderLoss, OrderRewrite, PaymentLoss, Shop
 from pipeline.simulate.timeline import Arrival, Holder, Timeline
 from pipeline.simulate.troubles import FAULTS, Fault, FeedDead, Place
 from pipeline.simulate.truth import Trouble
@@ -36,6 +36,7 @@ class Room:
         self._faults: list[Fault] = []
         self._is_over = False
         self._wave = 0.0
+        self._season = season(parameters, start_ts, start_ts)
         self._channels = tuple(parameters.channels.values())
         dice = Dice(seed, index)
         self._dice = dice
@@ -112,7 +113,13 @@ class Room:
         if isinstance(fault, OtherManner):
             self.audience.manners.append(fault)
         if isinstance(fault, OrderLoss):
-            self.shop.losses.append(fault)
+            self.shop.order_losses.append(fault)
+        if isinstance(fault, PaymentLoss):
+            self.shop.payment_losses.append(fault)
+        if isinstance(fault, Aversion):
+            self.shop.aversions.append(fault)
+        if isinstance(fault, OrderRewrite):
+            self.shop.rewrites.append(fault)
         if isinstance(fault, ClickPrice):
             for plan in self.plans.values():
                 plan.prices.append(fault)
@@ -140,6 +147,11 @@ class Room:
             self._second()
         return self.timeline.take(to_ts)
 
+    def settle(self, until_ts: int) -> None:
+        """Let those who are there finish what they began, without newcomers and reports that anybody reads."""
+        self._is_over = True
+        self.timeline.run_until(until_ts)
+
     def truth(self) -> list[Trouble]:
         """Return the room's troubles as far as they went."""
         return [fault.truth() for fault in self._faults]
@@ -150,7 +162,7 @@ class Room:
         end_ts = self.start_ts + parameters.session_s * SECOND_MS
         settings: dict[str, Any] = {
             "stage": parameters.stages[self.index % len(parameters.stages)],
-            "currency": CURRENCY,
+            "currency": parameters.currency,
             "target_roas": parameters.target_roas,
             "budget_minor": round(parameters.budget_minor * parameters.size),
             "planned_end_ts": end_ts,
@@ -187,7 +199,7 @@ class Room:
         dice, lost_ratio = self._dice, self.parameters.lost_click_ratio
         wave = exp(self._wave)
         for channel in self._channels:
-            rate = channel.enters_s * self.traffic
+            rate = channel.enters_s * self.traffic * self._season
             plan = self.plans.get(channel.name)
             if plan is None:
                 for _ in range(dice.poisson(rate * wave)):
@@ -201,9 +213,10 @@ class Room:
                 if not dice.chance(lost_ratio):
                     self.audience.enter(moment, channel, plan)
 
-    def _move_wave(self, _ts: int) -> None:
-        """The recommendation engine's free traffic comes in waves."""
+    def _move_wave(self, ts: int) -> None:
+        """Free traffic comes in the recommendation engine's waves, all of it as the session and the day go."""
         parameters = self.parameters
+        self._season = season(parameters, self.start_ts, ts)
         self._wave = parameters.wave_keep * self._wave + parameters.wave_sigma * self._dice.normal()
 
     def _heartbeat(self, feed: FeedName, ts: int) -> None:
@@ -229,3 +242,27 @@ class Room:
         for plan in self.plans.values():
             plan.end(ts)
         self.timeline.emit("plan", "room", ts, {**self._head, "action": "end"})
+
+
+def season(parameters: Parameters, start_ts: int, ts: int) -> float:
+    """Return the factor on all traffic at `ts`: of the session's course, of the hour and of the weekend in China.
+
+    >>> season(Parameters(shape=(1.0, 2.0), session_s=100), 0, 25_000)
+    1.25
+    """
+    factor = 1.0
+    if parameters.shape:
+        share = min(1.0, max(0.0, (ts - start_ts) / (parameters.session_s * SECOND_MS)))
+        factor *= _between(parameters.shape, share * (len(parameters.shape) - 1))
+    local_s = (ts + ZONE_MS) // SECOND_MS
+    if parameters.hours:
+        hours = (*parameters.hours, parameters.hours[0])
+        factor *= _between(hours, local_s % 86_400 / 86_400 * len(parameters.hours))
+    is_weekend = (local_s // 86_400 + 3) % 7 >= 5  # 1970-01-01 was a Thursday
+    return factor * parameters.weekend_factor if is_weekend else factor
+
+
+def _between(values: tuple[float, ...], place: float) -> float:
+    left = min(int(place), len(values) - 1)
+    right = min(left + 1, len(values) - 1)
+    return values[left] + (values[right] - values[left]) * (place - left)

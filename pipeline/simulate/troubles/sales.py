@@ -16,11 +16,11 @@ class LandingPage(Fault):
     default_size = 0.92
     is_share = True
 
-    def loses_order(self, ts: int, order: Mapping[str, Any]) -> bool:
-        """Return whether this order is lost."""
+    def loses_order(self, ts: int, order: Mapping[str, Any]) -> str | None:
+        """Return the trouble where this order is lost."""
         if not self.concerns(ts, order["channel"], order["segment"], order["product_id"]) or not self.dice.chance(
             self.size
         ):
-            return False
+            return None
         self.n_orders_lost += 1
-        return True
+        return self.mark.trouble_id
