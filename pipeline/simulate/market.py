@@ -31,6 +31,14 @@ class Applied(NamedTuple):
 
 
 @runtime_checkable
+class ClickRate(Protocol):
+    """Something that may change how many clicks the same impressions bring."""
+
+    def clicks(self, ts: int, channel: str) -> float:
+        """Return the factor on the clicks."""
+
+
+@runtime_checkable
 class ClickPrice(Protocol):
     """Something that may change what a click costs."""
 
@@ -51,6 +59,9 @@ class Plan:
         self.budget_minor = round(parameters.budget_minor * parameters.size / 2)
         self.edits_left = kind.edits_left
         self.prices: list[ClickPrice] = []
+        self.rates: list[ClickRate] = []
+        self._halted: str | None = None
+        """The status it had before it was stopped from outside."""
         self.exposure = 0.0
         """Clicks expected of honest viewers since the last report: what the impressions are drawn from."""
         self._timeline = timeline
@@ -64,7 +75,8 @@ class Plan:
         self._stat_date = ""
         self._reports: deque[tuple[int, int]] = deque([(timeline.start_ts, timeline.start_ts)], maxlen=4)
         """Arrival and end of the last reports; the oldest of four has always arrived."""
-        interval_ms = dice.between(*parameters.report_s) * SECOND_MS
+        self.report_s = dice.between(*parameters.report_s)
+        interval_ms = self.report_s * SECOND_MS
         timeline.every(interval_ms, timeline.start_ts + dice.between(SECOND_MS, interval_ms), self._report)
         plan_ms = parameters.plan_report_s * SECOND_MS
         timeline.every(plan_ms, timeline.start_ts + dice.between(SECOND_MS, plan_ms), self.publish)
@@ -83,6 +95,30 @@ class Plan:
             return 0.0
         raised = math.pow(self.level, self._timeline.parameters.volume_power)
         return 2.0 * raised / (1.0 + raised)
+
+    def click_rate(self, ts: int) -> float:
+        """Return the clicks that an impression brings against the usual."""
+        factor = 1.0
+        for rate in self.rates:
+            factor *= rate.clicks(ts, self.kind.channel)
+        return factor
+
+    def halt(self, ts: int) -> None:
+        """Stop delivering because the account's balance is out."""
+        if self.status == "ended" or self._halted is not None:
+            return
+        self._halted = self.status
+        self.status = "balance_out"
+        self.publish(ts, "platform")
+
+    def release(self, ts: int) -> None:
+        """Deliver again as before."""
+        if self._halted is None:
+            return
+        before, self._halted = self._halted, None
+        if self.status == "balance_out":
+            self.status = before
+            self.publish(ts, "platform")
 
     def bill_click(self, ts: int, dice: Dice) -> int:
         """Charge one click and return what it cost; the platform bills 1 minor unit at least."""
@@ -162,6 +198,8 @@ class Plan:
         """Set what `action` sets; return the rule that forbids it."""
         if action == "pause":
             self.status = "paused"
+        elif action == "resume" and self._halted is not None:
+            return "the account's balance is out"
         elif action == "resume":
             self.status = "delivering" if self._spent_minor < self.budget_minor else "budget_out"
         elif action == "set_bid" and self.bid_minor is not None:

@@ -307,7 +307,8 @@ class Parameters:
     click_cost_spread: float = 0.25
 
     # Reports
-    report_s: tuple[int, int] = (10, 15)
+    report_s: tuple[int, int] = (10, 60)
+    """Between two reports of a plan, even for one plan; the spend feed promises the longest and its lag."""
     plan_report_s: int = 60
     presence_s: int = 30
     feed_heartbeat_s: int = 10

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pipeline.simulate.audience import Audience, OtherManner, OtherPerson
 from pipeline.simulate.dice import Dice
-from pipeline.simulate.market import Applied, ClickPrice, Plan, Value
+from pipeline.simulate.market import Applied, ClickPrice, ClickRate, Plan, Value
 from pipeline.simulate.parameters import SECOND_MS, ZONE_MS, Channel, Parameters
 from pipeline.simulate.shop import Aversion, OrderLoss, OrderRewrite, PaymentLoss, Shop
 from pipeline.simulate.timeline import Arrival, Holder, Timeline
@@ -123,6 +123,9 @@ class Room:
         if isinstance(fault, ClickPrice):
             for plan in self.plans.values():
                 plan.prices.append(fault)
+        if isinstance(fault, ClickRate):
+            for plan in self.plans.values():
+                plan.rates.append(fault)
         if isinstance(fault, Holder):
             self.timeline.holders.append(fault)
 
@@ -207,6 +210,8 @@ class Room:
                 continue
             rate *= plan.volume() / (1.0 - lost_ratio)
             plan.exposure += rate
+            if plan.rates:
+                rate *= plan.click_rate(ts)
             for _ in range(dice.poisson(rate)):
                 moment = ts + dice.between(0, SECOND_MS - 1)
                 plan.bill_click(moment, dice)
@@ -225,14 +230,16 @@ class Room:
         arrival_ts = ts + self._dice.between(*HEARTBEAT_LAG_MS)
         if any(isinstance(fault, FeedDead) and fault.silences(feed, arrival_ts) for fault in self._faults):
             return
-        complete_ts = ts - timing.slack_ms
+        complete_ts, expected_lag_s = ts - timing.slack_ms, timing.expected_lag_s
         if feed == "spend":
             # Costs are known only up to the last report that arrived; the slower plan decides.
             complete_ts = min(complete_ts, *(plan.told_through(arrival_ts) for plan in self.plans.values()))
+            slowest_s = max(plan.report_s for plan in self.plans.values())
+            expected_lag_s = max(expected_lag_s, slowest_s + timing.slack_ms // SECOND_MS)
         fields = {
             "feed": feed,
             "complete_through_ts": max(self.start_ts, complete_ts),
-            "expected_lag_s": timing.expected_lag_s,
+            "expected_lag_s": expected_lag_s,
         }
         self.timeline.emit(feed, "feed", ts, fields, arrival_ts=arrival_ts)
 

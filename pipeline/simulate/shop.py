@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from pipeline.simulate.timeline import Timeline
 PRICES_MINOR: Final = (1_990, 2_990, 3_990, 4_990, 5_990, 6_990, 7_990, 8_990, 9_990, 12_900, 15_900)
 GOODS_COST_RATIO: Final = 0.45
 COMMISSION_RATIO: Final = 0.15
+REMEMBERED: Final = 1_000
 
 
 class Product(NamedTuple):
@@ -76,9 +78,8 @@ class Shop:
         self.payment_losses: list[PaymentLoss] = []
         self.aversions: list[Aversion] = []
         self.rewrites: list[OrderRewrite] = []
-        self.keeps_paid = False
-        """Whether paid orders are remembered, for a trouble that sends them back."""
-        self.paid: list[tuple[dict[str, Any], Order]] = []
+        self.paid: deque[tuple[dict[str, Any], Order]] = deque(maxlen=REMEMBERED)
+        """The last paid orders: a trouble may send them back."""
         self._timeline = timeline
         self._conversion_factor = conversion_factor
         # One product from each part of the price list: rooms differ, but none sells only the cheapest.
@@ -95,6 +96,7 @@ class Shop:
             for number, price in enumerate(prices, start=1)
         ]
         self._stock = {product.product_id: 2_000 for product in self.products}
+        self._price_factors: dict[str, float] = {}
         self._on_stage: Product | None = None
         self._stage_number = dice.between(0, parameters.n_products - 1)
         self._burst_from = timeline.start_ts
@@ -112,9 +114,25 @@ class Shop:
         """Return the product on stage; None in a pause."""
         return self._on_stage
 
-    def next_shown(self) -> Product:
-        """Return the product on stage, in a pause the one that comes next."""
-        return self._on_stage or self.products[(self._stage_number + 1) % len(self.products)]
+    def coming(self, n_products: int) -> list[Product]:
+        """Return this many products in the order of the show, from the one on stage on."""
+        first = self._stage_number + (self._on_stage is None)
+        n_all = len(self.products)
+        return [self.products[(first + step) % n_all] for step in range(min(n_products, n_all))]
+
+    def price_minor(self, product: Product) -> int:
+        """Return what the product costs now."""
+        return max(1, round(product.price_minor * self._price_factors.get(product.product_id, 1.0)))
+
+    def reprice(self, ts: int, product: Product, factor: float) -> None:
+        """Set and tell a product's price: `factor` times its own."""
+        self._price_factors[product.product_id] = factor
+        self.tell(ts, product, "price", price_minor=self.price_minor(product))
+
+    def restock(self, ts: int, product: Product, stock: int) -> None:
+        """Set and tell how many of a product are left."""
+        self._stock[product.product_id] = stock
+        self.tell(ts, product, "stock", stock=stock)
 
     def tell(self, ts: int, product: Product, action: str, **more: int) -> None:
         """Write what happens to a product."""
@@ -161,8 +179,8 @@ class Shop:
         trouble_id: str,
         is_paid: bool,
         quantity: int = 1,
-    ) -> None:
-        """Make an order that nobody means; it is cancelled when its time is over, or paid in the record alone."""
+    ) -> str:
+        """Make an order that nobody means and return its id; it is paid in the record alone, or cancelled in time."""
         timeline = self._timeline
         record = self._record(fields, amount_minor, quantity)
         truth = self._truth(record, ts, ts, amount_minor, ts)
@@ -181,6 +199,7 @@ class Shop:
             timeline.at(ts + 3_000, partial(later, self._pay_record))
         else:
             timeline.at(ts + timeline.parameters.cancel_after_s * SECOND_MS, partial(later, self._cancel))
+        return truth.order_id
 
     def give_back(self, record: dict[str, Any], truth: Order, ts: int, trouble_id: str) -> bool:
         """Refund a paid order in full at `ts` instead of whatever was to come; return whether it still could be."""
@@ -195,7 +214,7 @@ class Shop:
         cohort = self._timeline.ledger.cohort(viewer["channel"], viewer.get("plan_id"), touch_ts)
         cohort.n_product_clicks += 1
         cohort.expected_orders += probability
-        gmv_minor = probability * parameters.pay_ratio * product.price_minor * self._mean_quantity
+        gmv_minor = probability * parameters.pay_ratio * self.price_minor(product) * self._mean_quantity
         cohort.expected_gmv_minor += gmv_minor
         share = 1.0 - parameters.partial_refund_ratio / 2.0
         cohort.expected_refund_minor += gmv_minor * product.refund_ratio * share
@@ -215,7 +234,7 @@ class Shop:
         self._on_stage = self.products[self._stage_number]
         length_s = dice.between(*parameters.explain_s)
         self._burst_from = ts + (length_s - parameters.burst_s) * SECOND_MS
-        self.tell(ts, self._on_stage, "explain_start", price_minor=self._on_stage.price_minor)
+        self.tell(ts, self._on_stage, "explain_start", price_minor=self.price_minor(self._on_stage))
         self._timeline.at(ts + length_s * SECOND_MS, self._stop)
 
     def _stop(self, ts: int) -> None:
@@ -231,7 +250,7 @@ class Shop:
         dice, parameters = timeline.dice, timeline.parameters
         tail = (1.0 - dice.uniform()) ** (-1.0 / parameters.quantity_tail)
         quantity = min(parameters.quantity_max, int(tail))
-        amount_minor = max(1, round(product.price_minor * quantity * dice.factor(parameters.amount_sigma)))
+        amount_minor = max(1, round(self.price_minor(product) * quantity * dice.factor(parameters.amount_sigma)))
         record = self._record(fields, amount_minor, quantity)
         truth = self._truth(record, touch_ts, click_ts, amount_minor, created_ts)
         if dice.chance(parameters.pay_ratio):
@@ -313,8 +332,7 @@ class Shop:
             if truth.refund_minor < truth.amount_minor:
                 back_minor = max(1, back_minor // 2)
             timeline.at(truth.refund_ts, partial(self._refund, record, truth, truth.refund_ts, back_minor))
-        if self.keeps_paid:
-            self.paid.append((record, truth))
+        self.paid.append((record, truth))
 
     def _pay_record(self, record: dict[str, Any], ts: int) -> None:
         dice, books = self._timeline.dice, self._timeline.books

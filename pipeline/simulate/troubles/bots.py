@@ -308,13 +308,11 @@ class ClickFarm(_Visits):
             is_paid = self.room.plan_of(self._source.name) is not None
             fields = {**visit.viewer, "product_id": product.product_id}
             fields |= {"touch_ts": visit.ts, "attribution": "direct"} if is_paid else {"attribution": "organic"}
-            self.room.shop.invent(
-                fields,
-                moment + dice.between(2_000, 8_000),
-                product.price_minor,
-                trouble_id=self.mark.trouble_id,
-                is_paid=False,
+            ordered_ts = moment + dice.between(2_000, 8_000)
+            order_id = self.room.shop.invent(
+                fields, ordered_ts, product.price_minor, trouble_id=self.mark.trouble_id, is_paid=False
             )
+            self.order_ids.append(order_id)
 
 
 class IncentiveHunters(_Visits):
