@@ -62,7 +62,8 @@ class Admission:
                 return Reject(*reason, None, value)
             if kind == "control":
                 oldest_ts = self._ctx.star.clock_ms - retirement.keep_ms(self._ctx)
-                if event.ts < oldest_ts:
+                is_timeless = event.ts == 0 and event.action == "update_settings"  # the policy of a log in its own time
+                if event.ts < oldest_ts and not is_timeless:
                     # Its id may be forgotten by now: it must not count twice.
                     return Reject(
                         "bad_value", f"ts: must be {oldest_ts} or later, got {event.ts}: sign it anew", None, value

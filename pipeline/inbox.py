@@ -93,5 +93,6 @@ def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
         room.n_news += n_events - n_before
         if n_events > n_before:
             room.is_fresh, room.is_changed = False, True
-        room.largest_ts = largest_ts
-        star.largest_ts = max(star.largest_ts, largest_ts)
+        if largest_ts > room.largest_ts:
+            room.largest_ts = largest_ts
+            star.largest_ts = max(star.largest_ts, largest_ts)

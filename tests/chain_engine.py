@@ -2,8 +2,8 @@
 
 A record's value is ``room amount``. A room keeps all its amounts, in segments of the changelog and a rest in its hot
 state, and tells their sum after each record. A room without news for `IDLE` offsets is gone and begins anew with its
-next record. What it leaves is a state that says so, which readers of the log from before need; its very key may go after
-them.
+next record. What it leaves is a state that says so, which readers of the log from before need; its very key may go
+after them.
 """
 
 from __future__ import annotations
@@ -138,6 +138,11 @@ class ChainEngine:
     @staticmethod
     def _hot(room: Room) -> bytes:
         return json.dumps([room.offset, list(room.chain), sorted(room.open.items()), room.total, room.is_gone]).encode()
+
+    @property
+    def ticked_ts(self) -> int | None:
+        """It takes no notice of ticks."""
+        return None
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take states back; a key that is named and missing, or amounts that do not add up, are an error."""
