@@ -3,7 +3,8 @@
 A room's state lies in no cache when one of its events comes: with many rooms, fetching it from memory takes as long as
 the work. So events that ask for nothing at once (views, comments, orders in the room's own currency) wait, decoded,
 until somebody looks at the room: a visit, a control, a save, or a full inbox. Then they are applied in their order,
-each as of its own record's clock, and the room is as if nothing had waited.
+each as of its own record's clock, and the room is as if nothing had waited. What waits is in memory alone: a snapshot
+is taken after it was applied, since it must not hold what viewers wrote.
 """
 
 from __future__ import annotations
