@@ -27,10 +27,10 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos bench
+.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos bench train-sentiment
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(RUNTIME_STAMP) ## make .venv with the program and the pinned versions of what it needs
 
@@ -68,6 +68,9 @@ imports: $(DEV_STAMP) ## import-linter: schemas <- pipeline <- agents, and a pur
 
 schemas: $(RUNTIME_STAMP) ## write schemas/generated anew from the models
 	$(BIN)/python -m schemas.export
+
+train-sentiment: $(RUNTIME_STAMP) ## train the sentiment model's table anew (ARGS='--data train.csv.gz'); its checksum goes into pipeline/sentiment/grams.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.signals.train_sentiment $(ARGS)
 
 lock: ## write the lock files anew (ARGS=--upgrade takes newer versions)
 	$(check_python)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.workloads import Workload
 from pipeline.sentiment import SentimentModel, default_model, normalise, topics, topics_normalised
+from pipeline.sentiment.grams import read_weights
 from pipeline.sentiment.model import MAX_RECENT, MAX_RECENT_CHARACTERS, read_lexicon
 from pipeline.sentiment.topics import read_topics
 from schemas.decode import decode
@@ -18,7 +19,7 @@ from tests import sentiment_oracle as plain
 
 LEXICON = sorted(read_lexicon())
 TERMS = sorted({*LEXICON, *read_topics()})
-N_TEXTS = 20_000
+N_TEXTS = 4_000
 # What decides where a term, a word, a clause or a run begins and ends, and what a comment is hidden with.
 JOINTS = [
     *" ,.!?'~:;。、，！？～：’\n\t\0", "  ", "a", "z", "S", "É", "é", "e\u0301", "İ", "\u212a", "ß", "1", "9", "１",
@@ -32,6 +33,7 @@ def check(text: str) -> None:
     norm, leaning, named = plain.normalise(text), plain.score(text), plain.topics(text)
     model = default_model()
     assert normalise(text) == norm
+    assert model.scores([text, "好", text]) == [leaning, plain.score("好"), leaning]
     assert (model.score(text), model.score_normalised(norm)) == (leaning, leaning)
     assert (topics(text), topics_normalised(norm)) == (named, named)
     reading = model.read(text)
@@ -88,7 +90,7 @@ def test_every_character_has_the_spelling_that_all_rules_give_it() -> None:
 
 @pytest.mark.parametrize("length", [1, MAX_RECENT_CHARACTERS, MAX_RECENT_CHARACTERS + 1])
 def test_what_is_remembered_is_bounded_and_changes_no_answer(length: int) -> None:
-    model = SentimentModel(read_lexicon())
+    model = SentimentModel(read_lexicon(), read_weights())
     texts = [f"{number}好"[-length:].rjust(length, "很") for number in range(3 * MAX_RECENT)]
     first = [model.read(text) for text in texts]
     again = [model.read(text) for text in reversed(texts)][::-1]
