@@ -309,7 +309,7 @@ def _index() -> TermIndex[str]:
 
 
 _HAN: Final = re.compile("[一-鿿]")
-_CLAUSE: Final = re.compile(r"[^,.!?;:~。、…\s]+")
+_CLAUSE: Final = re.compile(r"[^,.!?;:~。、… ]+")
 
 
 def _hashed(gram: str) -> int:

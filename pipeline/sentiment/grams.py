@@ -42,8 +42,9 @@ _CODE_INT, _STEP_INT, _FINISH_INT = int(_CODE), int(_STEP), int(_FINISH)
 _BASE_SHIFT_INT: Final = 32 - BASE_BITS
 _MORE_BASE: Final = BASE_BITS - ROLE_BITS  # bits that a slot of the base table has beyond one of a clause's
 _ALL: Final = 0xFFFFFFFF
-_clauses: Final = re.compile(r"[^,.!?;:~。、…\s]+").finditer
-_one_clause: Final = re.compile(r"[,.!?;:~。、…\s]*([^,.!?;:~。、…\s]+)[,.!?;:~。、…\s]*").fullmatch
+_STOPS: Final = ",.!?;:~。、… "  # what ends a clause; a normalised text has no other white space
+_first_clause: Final = re.compile(r"[^,.!?;:~。、… ]+").search
+_one_clause: Final = re.compile(r"[,.!?;:~。、… ]*([^,.!?;:~。、… ]+)[,.!?;:~。、… ]*").fullmatch
 _sum: Final = np.add.reduce
 
 Hashes = tuple[NDArray[np.uint32], ...]
@@ -78,8 +79,11 @@ def hashes(text: str) -> Hashes:
 
 def ends_of_clauses(norm: str) -> tuple[int, int, int, int] | None:
     """Return start and end of the first and of the last clause of a normalised text; None where it has none."""
-    spans = [found.span() for found in _clauses(norm)]
-    return (*spans[0], *spans[-1]) if spans else None
+    found = _first_clause(norm)
+    if found is None:
+        return None
+    last = norm.rstrip(_STOPS)
+    return *found.span(), max(map(last.rfind, _STOPS)) + 1, len(last)
 
 
 def base_slots(found: NDArray[np.uint32]) -> NDArray[np.uint32]:
