@@ -1,6 +1,7 @@
 """The table of n-grams is the one that was trained, and arrays and plain numbers read it alike."""
 
 import zlib
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,6 @@ def test_a_table_of_another_size_is_refused() -> None:
 
 
 def test_the_file_is_small_and_most_slots_are_empty() -> None:
-    packed = grams.files("pipeline.sentiment").joinpath(grams.WEIGHTS_FILE).read_bytes()
+    packed = files("pipeline.sentiment").joinpath(grams.WEIGHTS_FILE).read_bytes()
     assert len(packed) <= 4_000_000
     assert zlib.decompress(packed).count(0) > 2 * 4_000_000
