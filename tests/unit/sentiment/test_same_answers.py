@@ -16,10 +16,11 @@ from pipeline.sentiment.model import MAX_RECENT, MAX_RECENT_CHARACTERS, read_lex
 from pipeline.sentiment.topics import read_topics
 from schemas.decode import decode
 from tests import sentiment_oracle as plain
+from tests.effort import effort
 
 LEXICON = sorted(read_lexicon())
 TERMS = sorted({*LEXICON, *read_topics()})
-N_TEXTS = 3_000
+N_TEXTS = effort(6_000)
 # What decides where a term, a word, a clause or a run begins and ends, and what a comment is hidden with.
 JOINTS = [
     *" ,.!?'~:;。、，！？～：’\n\t\0", "  ", "a", "z", "S", "É", "é", "e\u0301", "İ", "\u212a", "ß", "1", "9", "１",
@@ -40,17 +41,18 @@ def check(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
-@settings(max_examples=250)
+@settings(max_examples=effort(500))
 def test_any_text(text: str) -> None:
     check(text)
 
 
 @given(st.lists(st.sampled_from(TERMS) | st.sampled_from(JOINTS) | st.text(max_size=2), max_size=16).map("".join))
-@settings(max_examples=400)
+@settings(max_examples=effort(1_000))
 def test_terms_in_every_company(text: str) -> None:
     check(text)
 
 
+@pytest.mark.long
 def test_a_seeded_mass_of_texts() -> None:
     rng = random.Random(20)
     texts: set[str] = set()
