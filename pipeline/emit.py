@@ -37,12 +37,22 @@ class View:
         self.room, self.now_ms, self.ctx = room, now_ms, ctx
         roi = ctx.policy.roi
         matured = matured_spend(room.spent, now_ms, roi.conversion_delay_s)
-        self.counts: list[Counts] = [unpack(total) for total in room.windows.totals()]
-        self.amounts = [counted(samples) for samples in room.amounts.windows()]
-        self.returns = [
-            returns(counts, amounts, due, roi)
-            for counts, amounts, due in zip(self.counts, self.amounts, matured, strict=True)
-        ]
+        self.counts: list[Counts] = []
+        self.amounts: list[dict[int, int]] = []
+        self.returns: list[Return] = []
+        total, samples = None, None
+        sums = zip(room.windows.totals(), room.amounts.windows(), matured, strict=True)
+        for place, (packed, amounts, due) in enumerate(sums):
+            # What a longer window adds to a shorter one is often nothing: then all of it is the same.
+            is_same = packed == total
+            self.counts.append(self.counts[-1] if is_same else unpack(packed))
+            has_same_amounts = amounts == samples
+            self.amounts.append(self.amounts[-1] if has_same_amounts else counted(amounts))
+            if is_same and has_same_amounts and due == matured[place - 1]:
+                self.returns.append(self.returns[-1])
+            else:
+                self.returns.append(returns(self.counts[-1], self.amounts[-1], due, roi))
+            total, samples = packed, amounts
         self.session = unpack(room.windows.session)
         due = matured[-1].with_rest(self.session[SPEND])
         self.session_return = returns(self.session, room.amounts.session, due, roi)
@@ -55,23 +65,28 @@ class View:
         if room.users.is_known:
             users = [*room.users.windows(now_ms // 1_000)]
         out: dict[str, dict[str, Any]] = {}
+        metrics: dict[str, Any] = {}
+        last: tuple[Any, ...] = ()
         for place, samples in enumerate(room.dwell.windows()):
-            half = middle(samples)
-            n_users, n_active = users[place]
-            metrics = compute(
-                self.counts[place],
-                policy,
-                self.returns[place],
-                told=told,
-                dwell_p50_ms=None if half is None else bin_value(half),
-                n_users=n_users,
-                n_active=n_active,
-            )
+            basis = self.counts[place], self.returns[place], samples, users[place]
+            if basis != last:
+                half = middle(samples)
+                n_users, n_active = users[place]
+                metrics = compute(
+                    self.counts[place],
+                    policy,
+                    self.returns[place],
+                    told=told,
+                    dwell_p50_ms=None if half is None else bin_value(half),
+                    n_users=n_users,
+                    n_active=n_active,
+                )
+                last = basis
+            out[NAMES[place]] = metrics
             if room.presence:
                 n_online = room.online(now_ms - ROOM_ZONES[place][0], now_ms)
                 if n_online is not None:
-                    metrics["n_online"] = n_online
-            out[NAMES[place]] = metrics
+                    out[NAMES[place]] = {**metrics, "n_online": n_online}
         out["session"] = self.session_metrics()
         return out
 

@@ -50,6 +50,6 @@ def matured_spend(spent: Windows, now_ms: int, mean_s: int) -> list[Matured]:
         total += zone.total
         for start_ms, cost in zip(zone.starts, zone.values, strict=True):
             age = (middle_ms - start_ms) // STEP_MS
-            due += cost * curve[min(max(age, 0), CURVE_STEPS)]
+            due += cost * (curve[age] if 0 <= age <= CURVE_STEPS else curve[0 if age < 0 else CURVE_STEPS])
         out.append(Matured(total, due))
     return out
