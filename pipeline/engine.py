@@ -408,6 +408,7 @@ class Engine:
         bidding = ctx.policy.bidding
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
             room.config.mode = bidding.max_mode
+        room.review(now_ms, ctx)
         room.is_changed |= room.fold(now_ms)
         phase = self._phase(room)
         is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0

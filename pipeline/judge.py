@@ -178,8 +178,7 @@ class Judge:
         risk = money_at_risk_minor(self._spend_per_minute(), bad_share)
         evidence: dict[str, Any] = {"z": judgement.z}
         if watched.cause == "ivt":
-            blocks = self.room.evidence.worst_blocks(3)
-            evidence["blocks"] = [{"token": f"{token:016x}", "share": share} for token, share in blocks]
+            evidence |= self.room.evidence.told()
         return Trouble(
             metric=watched.metric,
             window_s=watched.window_s,

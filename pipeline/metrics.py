@@ -27,7 +27,7 @@ from pipeline.counters import (
     TOPICS,
     Counts,
 )
-from pipeline.quality import ivt_ratio, quality
+from pipeline.quality import ivt_interval, ivt_ratio, quality
 from pipeline.roi import Return
 from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
@@ -109,6 +109,8 @@ def compute(
     invalid = ivt_ratio(counts, policy.quality)
     if invalid is not None:
         metrics["ivt_ratio"] = invalid
+        if (interval := ivt_interval(counts, policy.quality)) is not None:
+            metrics["ivt_low"], metrics["ivt_high"] = interval
         metrics["quality_score"], metrics["quality_reasons"] = quality(counts, invalid, interaction, policy.quality)
     if (n_scored := counts[N_SCORED]) > 0:
         metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)

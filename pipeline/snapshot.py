@@ -10,8 +10,10 @@ from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Star
 from pipeline.room import Pending, RoomState
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised with every change of the state's shape; one format back stays readable from format 2 on."""
+READABLE: Final = (FORMAT - 1, FORMAT)
+"""Format 2 differs in the evidence of invalid traffic alone, which has other fields since and begins anew."""
 
 State = TypeVar("State", RoomState, Star)
 
@@ -130,7 +132,7 @@ def load_star(data: bytes) -> Star:
 def _load(data: bytes, decode: Any) -> Any:
     try:
         number, _ = _decode_format(data)
-        if number != FORMAT:
+        if number not in READABLE:
             msg = f"a snapshot must have format {FORMAT}, got {number}: run the version that wrote it, or delete it"
             raise SnapshotError(msg)
         return decode(data)[1]

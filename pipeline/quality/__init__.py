@@ -1,6 +1,7 @@
-"""Traffic quality: evidence of invalid traffic, and what it says about a window."""
+"""Traffic quality: evidence of invalid traffic, what it says about a window, whom it blames."""
 
-from pipeline.quality.evidence import DEVICE_MEMORY_MS, Evidence, Verdict
-from pipeline.quality.score import ivt_ratio, quality
+from pipeline.quality.evidence import Credit, Evidence
+from pipeline.quality.score import ivt_interval, ivt_ratio, judged, quality
+from pipeline.quality.verdict import is_invalid
 
-__all__ = ["DEVICE_MEMORY_MS", "Evidence", "Verdict", "ivt_ratio", "quality"]
+__all__ = ["Credit", "Evidence", "is_invalid", "ivt_interval", "ivt_ratio", "judged", "quality"]

@@ -1,0 +1,98 @@
+"""What honest visits of a room look like: how long they stay, what they come to, how often sources are shared.
+
+Counted from visits that left the log unmarked, and from those in it whose source nobody shares; a channel with few of
+them borrows from the room, a room with few from a plain expectation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from pipeline.quality.visits import N_OUTCOMES, N_STAYS, SHARED_BLOCK, SHARED_DEVICE, Visit
+
+CELLS: Final = N_STAYS * N_OUTCOMES
+BORROWED: Final = 12.0
+"""Visits that what is borrowed counts for."""
+KEPT: Final = 1_000
+"""Visits of a channel's past after which all of it is halved: an exponential memory as long as a log."""
+PRIOR_SHARED: Final = (0.06, 0.12)
+"""Shares of visits on shared devices and from shared blocks where nothing is known yet [choice]; for 50 visits."""
+_PRIOR_STAY: Final = (0.04, 0.06, 0.10, 0.12, 0.18, 0.20, 0.16, 0.14)
+_PRIOR_OUTCOME: Final = (
+    *((0.985, 0.009, 0.005, 0.001),) * 3,
+    (0.90, 0.06, 0.03, 0.01),
+    *((0.72, 0.16, 0.10, 0.02),) * (N_STAYS - 4),
+)
+PRIOR: Final = tuple(share * given for share, row in zip(_PRIOR_STAY, _PRIOR_OUTCOME, strict=True) for given in row)
+"""P(stay, outcome) where nothing is known yet [choice]."""
+
+
+class Past(msgspec.Struct, gc=False):
+    """A channel's honest visits so far: how many in each cell (stay x outcome), and on shared sources."""
+
+    cells: list[int] = msgspec.field(default_factory=lambda: [0] * CELLS)
+    n: int = 0
+    n_device: int = 0
+    n_block: int = 0
+
+    def add(self, visit: Visit) -> None:
+        """Count one more honest visit."""
+        self.cells[visit.stay * N_OUTCOMES + visit.outcome] += 1
+        self.n += 1
+        self.n_device += bool(visit.flags & SHARED_DEVICE)
+        self.n_block += bool(visit.flags & SHARED_BLOCK)
+        if self.n >= KEPT:
+            self.cells = [count >> 1 for count in self.cells]
+            self.n, self.n_device, self.n_block = sum(self.cells), self.n_device >> 1, self.n_block >> 1
+
+
+def whole(pasts: dict[int, Past]) -> Past:
+    """Return how many visits the room's channels had, and on shared sources; without the cells."""
+    room = Past([])
+    for past in pasts.values():
+        room.n += past.n
+        room.n_device += past.n_device
+        room.n_block += past.n_block
+    return room
+
+
+class Reference(msgspec.Struct, gc=False):
+    """The same as shares, smoothed."""
+
+    stay: list[float]
+    outcome: list[list[float]]
+    """P(outcome | stay)."""
+    device: float
+    block: float
+    n: float
+    """Visits it rests on."""
+
+
+def tabulate(visits: Iterable[Visit]) -> list[int]:
+    """Return how many visits fell into each cell."""
+    cells = [0] * CELLS
+    for visit in visits:
+        cells[visit.stay * N_OUTCOMES + visit.outcome] += 1
+    return cells
+
+
+def reference(own: Sequence[int], room: Sequence[int], past: Past) -> Reference:
+    """Return what to expect of a channel whose honest visits are `own`, in a room whose are `room`."""
+    cells = _mixed(own, _mixed(room, PRIOR))
+    stay = [math.fsum(cells[b * N_OUTCOMES : (b + 1) * N_OUTCOMES]) for b in range(N_STAYS)]
+    outcome = [[cell / stay[b] for cell in cells[b * N_OUTCOMES : (b + 1) * N_OUTCOMES]] for b in range(N_STAYS)]
+    weight = 50.0
+    device, block = (
+        (n + weight * prior) / (past.n + weight)
+        for n, prior in zip((past.n_device, past.n_block), PRIOR_SHARED, strict=True)
+    )
+    return Reference(stay, outcome, device, block, sum(own) + min(BORROWED, sum(room)))
+
+
+def _mixed(cells: Sequence[int], borrowed: Sequence[float]) -> list[float]:
+    total = sum(cells) + BORROWED
+    return [(count + BORROWED * share) / total for count, share in zip(cells, borrowed, strict=True)]

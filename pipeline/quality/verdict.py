@@ -1,0 +1,33 @@
+"""Whether an event is invalid, as far as a room knows by now: the one answer that everything else counts.
+
+An event is invalid if and only if its user is marked, or, where it came without consent, its channel and moment lie in
+a flood. The answer may change from valid to invalid as evidence comes in, for events of the past too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.context import Context
+    from pipeline.room import RoomState
+
+
+def is_invalid(room: RoomState, event: Any, ctx: Context) -> bool:
+    """Return the verdict on a decoded event of the room; reads only the room's state and the keys."""
+    evidence = room.evidence
+    consent = ctx.consent_default if event.consent is None else event.consent
+    if not consent:
+        if event.user_id is None and event.device_id is None:
+            return False
+        name = event.channel or "unknown"
+        return name in evidence.channels and evidence.anonymous.is_flood(event.ts, evidence.channels.index(name))
+    user = who(event, ctx)
+    return user is not None and user in evidence.marks
+
+
+def who(event: Any, ctx: Context) -> int | None:
+    """Return the token that stands for somebody: the user's, else the device's."""
+    if event.user_id is not None:
+        return ctx.identities.users[event.user_id]
+    return None if event.device_id is None else ctx.identities.devices[event.device_id]
