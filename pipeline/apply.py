@@ -13,6 +13,7 @@ from pipeline.feeds import FEED_OF, Feed
 from pipeline.identity import address_block
 from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
+from pipeline.quality import LEAST_CHARACTERS
 from pipeline.room import Pending, RoomState
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
@@ -181,7 +182,7 @@ def _say(room: RoomState, event: Any, user: int, text: str, now_ms: int, ctx: Co
     channel = evidence.place(evidence.channels, room.channel_of(event.channel, ctx.max_channels))
     return evidence.comment(
         user,
-        identities.texts[text] if len(text) >= ctx.quality.min_repeat_characters else None,
+        identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,
         0 if ip is None else identities.blocks[address_block(ip)],
         now_ms,
         (event.ts, min(len(text), MAX_COUNTED), channel),

@@ -118,7 +118,7 @@ class QualitySettings(Section):
     repeat_own: int = Field(3, ge=2, description="one user's repeats of a text within a minute [choice]")
     min_repeat_characters: int = Field(6, ge=1, description="shorter texts (666, 扣1) are a crowd's echo [choice]")
     evidence_nats: float = Field(
-        8.0, gt=0, description="nats; a family of evidence speaks where chance does it less than e^-this [simulated]"
+        6.0, gt=0, description="nats; a family of evidence speaks where chance does it less than e^-this [simulated]"
     )
     least_difference: Share = Field(
         0.25, description="total variation between a pool's stays and honest ones that matters; half for outcomes"

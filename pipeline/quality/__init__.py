@@ -3,5 +3,6 @@
 from pipeline.quality.evidence import Credit, Evidence
 from pipeline.quality.score import ivt_interval, ivt_ratio, judged, quality
 from pipeline.quality.verdict import is_invalid
+from pipeline.quality.writers import LEAST_CHARACTERS
 
-__all__ = ["Credit", "Evidence", "is_invalid", "ivt_interval", "ivt_ratio", "judged", "quality"]
+__all__ = ["LEAST_CHARACTERS", "Credit", "Evidence", "is_invalid", "ivt_interval", "ivt_ratio", "judged", "quality"]

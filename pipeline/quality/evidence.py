@@ -29,6 +29,7 @@ from pipeline.quality.visits import (
     SHARED_BLOCK,
     SHARED_DEVICE,
     VISIT,
+    Visit,
     fine_stay,
     read_comments,
     read_visits,
@@ -43,6 +44,9 @@ MAX_COMMENTS: Final = 768
 MAX_DOING: Final = 1_024
 MAX_MARKS: Final = 8_192
 MAX_BUYERS: Final = 512
+MAX_SOURCES: Final = 1_024
+PURE_USERS: Final = 5
+"""Users of a device or block, all of them invalid (19 of 20 visits), before whoever comes next from it is too."""
 MAX_PLACES: Final = 32
 """Channels, and segments, told apart; more count under the first, the unknown."""
 WINDOW: Final = 64
@@ -114,6 +118,10 @@ class Evidence(msgspec.Struct, gc=False):
     """Of users whose visit goes on: flags, and from bit 8 on the judged events so far."""
     marks: dict[int, int] = msgspec.field(default_factory=dict)
     """Users found invalid, with the families of evidence against them."""
+    sources: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
+    """Devices and blocks that send nothing but invalid traffic, with when that was last found, and the families."""
+    fresh: dict[int, int] = msgspec.field(default_factory=dict)
+    """Users of such sources that came since the last visit to the room; marked at the next one."""
     pasts: dict[int, Past] = msgspec.field(default_factory=dict)
     buyers: dict[bytes, int] = msgspec.field(default_factory=dict)
     """Orders by fingerprint, with who placed them: the newest ones."""
@@ -162,35 +170,47 @@ class Evidence(msgspec.Struct, gc=False):
         stays = self.stays
         count = stays[fine] = stays.get(fine, 0) + 1
         self.n_stays += 1
-        if count > 8 and count * 10 > self.n_stays:
+        if count > 5 and count > 2 * (stays.get(fine - 6, 0) + stays.get(fine + 8, 0)):
             odd = True
-        if self.n_stays >= 4 * WINDOW:
+        if self.n_stays >= 2 * WINDOW:
             self.stays = {k: v >> 1 for k, v in stays.items() if v > 1}
             self.n_stays = sum(self.stays.values())
+            self._forget(now_ms)
         watch = self.visit_watch
         watch.n += 1
         watch.n_odd += odd
         is_marked = user in self.marks
-        if is_marked:
+        if not is_marked and self.sources and self.is_source(device, block, now_ms):
+            is_marked = True
+            self.fresh[user] = self.sources.get(device, self.sources.get(block, (0, 0)))[1]
+        elif is_marked:
             flags |= MARKED
         if n > _N_MOST:
             n = _N_MOST
         self.visits += VISIT.pack(user, device, block, left_ms, min(dwell_ms, 0xFFFFFFFF), channel, flags, n, segment)
         row = self.by_segment[segment]
         row[0] += n
-        if is_marked:
+        if flags & MARKED:
             row[1] += n
         if len(self.visits) >= MAX_VISITS * VISIT.size:
             self._let_go(MAX_VISITS // 4)
-        return is_marked, source
+        return bool(flags & MARKED), source
+
+    def is_source(self, device: int, block: int, now_ms: int) -> bool:
+        """Tell whether a device or block was found to send nothing but invalid traffic, not long ago."""
+        for source in (device, block):
+            seen = self.sources.get(source)
+            if seen is not None and now_ms - seen[0] < SOURCE_MEMORY_MS:
+                return True
+        return False
 
     def comment(
-        self, user: int, text: int | None, block: int, now_ms: int, said: tuple[int, int, int], settings: QualitySettings
+        self, user: int, text: int, block: int, now_ms: int, said: tuple[int, int, int], settings: QualitySettings
     ) -> tuple[bool, bool]:
         """Note a comment, `said` being (ts, characters, channel); return (is marked, is copied or repeated)."""
         is_copied = is_repeated = False
         odd = 0
-        if text is not None:
+        if text and said[1] >= settings.min_repeat_characters:
             n_users, n_own = self.texts.note(text, user, now_ms)
             is_copied, is_repeated = n_users >= settings.repeat_users, n_own >= settings.repeat_own
             odd = is_copied
@@ -201,7 +221,7 @@ class Evidence(msgspec.Struct, gc=False):
         watch.n_odd += odd
         at_ms, n_characters, channel = said
         self.comments += COMMENT.pack(
-            user, text or 0, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0
+            user, text, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0
         )
         if len(self.comments) >= MAX_COMMENTS * COMMENT.size:
             del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]
@@ -239,24 +259,67 @@ class Evidence(msgspec.Struct, gc=False):
     def review(self, now_ms: int, settings: QualitySettings) -> list[Credit]:
         """Hold the inquests that are due; return the invalid events that were not counted as such yet."""
         credits: list[Credit] = []
+        if self.fresh:
+            found = {user: Guilt(families, "source") for user, families in self.fresh.items()}
+            self.fresh = {}
+            credits += self._credit(self._mark(found), now_ms)
         watch = self.visit_watch
         if watch.n and watch.is_due(now_ms, self.pasts, settings):
+            self._forget(now_ms)
             log = read_visits(self.visits)
-            guilty = inquest(log, self.pasts, settings)
-            found: dict[int, Guilt] = {}
+            guilty = inquest(log, self.pasts, now_ms, settings)
+            found = {}
             for place, guilt in guilty.items():
                 found.setdefault(log[place].user, guilt)
+            self._name_sources(log, guilty, now_ms)
             fresh = self._mark(found)
             watch.look(now_ms, len(log), has_found=bool(fresh))
             credits += self._credit(fresh, now_ms)
         watch = self.comment_watch
         if watch.n and watch.is_due(now_ms, self.pasts, settings):
             said = read_comments(self.comments)
-            fresh = self._mark(writers(said, whole(self.pasts), settings))
+            fresh = self._mark(writers(said, self._acts(), whole(self.pasts), settings))
             watch.look(now_ms, len(said), has_found=bool(fresh))
             credits += self._credit(fresh, now_ms)
         credits += [Credit(ts, self.channels[channel], n) for ts, channel, n in self.anonymous.review(now_ms, settings)]
         return credits
+
+    def _name_sources(self, log: list[Visit], guilty: dict[int, Guilt], now_ms: int) -> None:
+        """Remember the devices and blocks whose visits are all invalid: their next visitor is, from the first event."""
+        n_of: dict[int, list[int]] = {}
+        users: dict[int, set[int]] = {}
+        for place, visit in enumerate(log):
+            is_guilty = place in guilty or visit.user in self.marks
+            for source in (visit.device, visit.block):
+                row = n_of.setdefault(source, [0, 0, 0])
+                row[0] += 1
+                row[1] += is_guilty
+                if place in guilty:
+                    row[2] |= guilty[place].families
+                if is_guilty:
+                    users.setdefault(source, set()).add(visit.user)
+        for source, (n, n_guilty, families) in n_of.items():
+            if source and families and len(users.get(source, ())) >= PURE_USERS and n_guilty * 20 >= n * 19:
+                self.sources.pop(source, None)
+                self.sources[source] = (now_ms, families)
+        while len(self.sources) > MAX_SOURCES:
+            del self.sources[next(iter(self.sources))]
+
+    def _forget(self, now_ms: int) -> None:
+        """Let visits go that ended longer ago than sources are remembered."""
+        log, size = self.visits, VISIT.size
+        n = 0
+        while (n + 1) * size <= len(log) and VISIT.unpack_from(log, n * size)[3] < now_ms - SOURCE_MEMORY_MS:
+            n += 1
+        if n:
+            self._let_go(n)
+
+    def _acts(self) -> dict[int, int]:
+        """Return what is known of each user's visits but for their comments: flags."""
+        acts = {user: so_far & _FLAGS for user, so_far in self.doing.items()}
+        for visit in read_visits(self.visits):
+            acts[visit.user] = acts.get(visit.user, 0) | visit.flags
+        return acts
 
     def _mark(self, found: dict[int, Guilt]) -> set[int]:
         """Mark users; return those who were not marked yet."""

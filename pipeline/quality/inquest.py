@@ -38,6 +38,8 @@ HONEST_LEAST, HONEST_MOST = 0.02, 0.90
 """Share of a pool taken to be honest, at least and at most."""
 CLIP: Final = 3.0
 """Log likelihood ratio of one visit, at most either way: no visit condemns or clears a source alone."""
+HOUSEHOLD: Final = 2.0
+"""What speaks for two users of one device beforehand (nats)."""
 CONTRARY: Final = -1.5
 """A visit of a condemned source that is this much more like an honest one (nats) is let go."""
 
@@ -49,7 +51,9 @@ class Guilt(NamedTuple):
     trait: str
 
 
-def inquest(log: Sequence[Visit], pasts: dict[int, Past], settings: QualitySettings) -> dict[int, Guilt]:
+def inquest(
+    log: Sequence[Visit], pasts: dict[int, Past], now_ms: int, settings: QualitySettings
+) -> dict[int, Guilt]:
     """Return the invalid visits by their place in the log, with the families that spoke against them."""
     traits = {
         "device": shared(log, lambda visit: visit.device),
@@ -75,7 +79,8 @@ def inquest(log: Sequence[Visit], pasts: dict[int, Past], settings: QualitySetti
         for trait in TRAITS:
             pool = [place for place in places if place in traits[trait]]
             if len(pool) >= LEAST:
-                guilty, families = judge(log, pool, trait, len(plain[channel]), expected, settings)
+                case = Case(log, pool, trait, len(plain[channel]), expected, now_ms)
+                guilty, families = judge(case, settings)
                 for place in guilty:
                     found.setdefault(place, Guilt(families, trait))
     return found
@@ -134,89 +139,126 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> set[int]:
 # -- a pool ---------------------------------------------------------------------------------------------------------
 
 
-def judge(
-    log: Sequence[Visit], pool: list[int], trait: str, n_plain: int, expected: Reference, settings: QualitySettings
-) -> tuple[list[int], int]:
-    """Return the invalid visits of a pool, none unless two families agree, and the families."""
-    visits = [log[place] for place in pool]
-    n, bar = len(pool), settings.evidence_nats
-    usual = {"device": expected.device, "block": expected.block}.get(trait, HONEST_LEAST)
-    n_usual = n_plain * usual / (1.0 - usual)
-    families = 0
-    if trait in ("device", "block"):
-        if surplus(n, max(n_usual, 1.0)) >= bar:
-            families |= IDENTITY
-    else:
-        families |= RATE
-    stays, outcomes = [0] * N_STAYS, [0] * N_OUTCOMES
-    due = [0.0] * N_OUTCOMES
-    for visit in visits:
+class Case(NamedTuple):
+    """A channel's visits with one trait, and what honest ones would be like."""
+
+    log: Sequence[Visit]
+    pool: list[int]
+    trait: str
+    n_plain: int
+    """Visits of the channel in the log that no trait speaks against."""
+    expected: Reference
+    now_ms: int
+
+    @property
+    def n_usual(self) -> float:
+        """Return how many visits of the pool would be honest ones."""
+        usual = {"device": self.expected.device, "block": self.expected.block}.get(self.trait, HONEST_LEAST)
+        return self.n_plain * usual / (1.0 - usual)
+
+    def source(self, place: int) -> int:
+        """Return what is condemned or cleared as a whole: a device, a block, a user, or the visit alone."""
+        visit = self.log[place]
+        return {"device": visit.device, "block": visit.block, "clock": visit.user}.get(self.trait, place)
+
+
+class Tables(NamedTuple):
+    """A pool's visits by stay and outcome, and how many honest ones would be there."""
+
+    stays: list[int]
+    outcomes: list[int]
+    due_stays: list[float]
+    due_outcomes: list[float]
+
+
+def tables(case: Case) -> Tables:
+    """Count a pool; what is due is summed visit by visit, given when each began and how long it was."""
+    made = Tables([0] * N_STAYS, [0] * N_OUTCOMES, [0.0] * N_STAYS, [0.0] * N_OUTCOMES)
+    for place in case.pool:
+        visit = case.log[place]
         stay = visit.stay
-        stays[stay] += 1
-        outcomes[visit.outcome] += 1
-        for place, share in enumerate(expected.outcome[stay]):
-            due[place] += share
-    nats, size = divergence(stays, expected.stay, expected.n)
-    if trait in ("device", "block") and nats >= bar and size >= settings.least_difference:
+        made.stays[stay] += 1
+        made.outcomes[visit.outcome] += 1
+        for number, share in enumerate(case.expected.outcome[stay]):
+            made.due_outcomes[number] += share
+        for number, share in enumerate(case.expected.stays_by(age_ms(visit, case.now_ms))):
+            made.due_stays[number] += share
+    return made
+
+
+def age_ms(visit: Visit, now_ms: int) -> int:
+    """Return how long ago a visit began."""
+    return max(now_ms - visit.left_ms, 0) + visit.dwell_ms
+
+
+def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
+    """Return the invalid visits of a pool, none unless two families agree, and the families."""
+    n, bar, least = len(case.pool), settings.evidence_nats, settings.least_difference
+    is_source, seen = case.trait in ("device", "block"), tables(case)
+    families = 0 if is_source else RATE
+    if is_source and surplus(n, max(case.n_usual, 1.0)) >= bar:
+        families |= IDENTITY
+    nats, size = divergence(seen.stays, [share / n for share in seen.due_stays], case.expected.n)
+    if is_source and nats >= bar and size >= least:
         families |= RATE
-    nats, size = divergence(outcomes, [share / n for share in due], expected.n)
-    if nats >= bar and size >= settings.least_difference / 2:
+    nats, size = divergence(seen.outcomes, [share / n for share in seen.due_outcomes], case.expected.n)
+    if nats >= bar and size >= least / 2:
         families |= OUTCOME_FAMILY
-    n_copied = sum(bool(visit.flags & COPIED) for visit in visits)
-    if n_copied >= settings.repeat_users and 2 * n_copied >= sum(bool(visit.flags & TOOK_PART) for visit in visits):
+    flags = [case.log[place].flags for place in case.pool]
+    n_copied = sum(bool(flag & COPIED) for flag in flags)
+    if n_copied >= settings.repeat_users and 2 * n_copied >= sum(bool(flag & TOOK_PART) for flag in flags):
         families |= CONTENT
-    if families.bit_count() < 2:
-        return [], families
-    honest = min(HONEST_MOST, max(HONEST_LEAST, n_usual / n))
-    return _condemned(log, pool, trait, honest, expected, (stays, outcomes, due)), families
+    return (_condemned(case, seen) if families.bit_count() >= 2 else []), families
 
 
-def _condemned(
-    log: Sequence[Visit],
-    pool: list[int],
-    trait: str,
-    honest: float,
-    expected: Reference,
-    seen: tuple[list[int], list[int], list[float]],
-) -> list[int]:
+def _condemned(case: Case, seen: Tables) -> list[int]:
     """Return the visits of the sources that are more like the pool's surplus than like honest ones.
 
-    The surplus is what the pool has beyond its honest share, naive Bayes by stay and outcome.
+    The surplus is what the pool has beyond its honest share; naive Bayes by stay and outcome.
     """
-    stays, outcomes, due = seen
-    n = len(pool)
-    like_stay = _surplus_shares(stays, [honest * n * share for share in expected.stay], expected.stay)
-    like_outcome = _surplus_shares(outcomes, [honest * share for share in due], [share / n for share in due])
+    log, expected, n = case.log, case.expected, len(case.pool)
+    honest = _honest(case.n_usual, n)
+    like_stay = _surplus_shares(seen.stays, seen.due_stays, honest)
+    like_outcome = _surplus_shares(seen.outcomes, seen.due_outcomes, honest)
 
     def ratio(visit: Visit) -> float:
         stay, outcome = visit.stay, visit.outcome
-        nats = math.log(like_stay[stay] / expected.stay[stay])
+        usual = max(expected.stays_by(age_ms(visit, case.now_ms))[stay], 1e-3)
+        nats = math.log(like_stay[stay] / usual)
         nats += math.log(like_outcome[outcome] / expected.outcome[stay][outcome])
         return max(-CLIP, min(CLIP, nats))
 
-    prior = math.log((1.0 - honest) / honest)
+    ratios = {place: ratio(log[place]) for place in case.pool}
     score: dict[int, float] = {}
-    for place in pool:
-        source = _source(trait, log[place], place)
-        score[source] = score.get(source, prior) + ratio(log[place])
+    users: dict[int, set[int]] = {}
+    for place in case.pool:
+        source = case.source(place)
+        score[source] = score.get(source, 0.0) + ratios[place]
+        users.setdefault(source, set()).add(log[place].user)
+    # Two on one phone are a household, as many as there usually are; three and more are something else.
+    n_of_two = sum(len(users[case.source(place)]) == 2 for place in case.pool)
+    for source in score:
+        part = honest
+        if case.trait == "device":
+            is_two = len(users[source]) == 2
+            part = _honest(case.n_usual * (0.8 if is_two else 0.2), n_of_two if is_two else n - n_of_two)
+            score[source] -= HOUSEHOLD if is_two else 0.0
+        score[source] += math.log((1.0 - part) / part)
+    # Honest people may share a bot's address or happen to stay as long; nobody shares a bot's phone or clock.
+    strict = case.trait in ("device", "clock")
     return [
         place
-        for place in pool
-        if score[_source(trait, log[place], place)] > 0
-        # Honest people may share a bot's address or happen to stay as long; nobody shares a bot's phone or clock.
-        and (trait in ("device", "clock") or not (log[place].flags & PAID or ratio(log[place]) <= CONTRARY))
+        for place in case.pool
+        if score[case.source(place)] > 0 and (strict or not (log[place].flags & PAID or ratios[place] <= CONTRARY))
     ]
 
 
-def _surplus_shares(counts: Sequence[int], honest: Sequence[float], usual: Sequence[float]) -> list[float]:
-    surpluses = [max(count - share, 0.0) + usually for count, share, usually in zip(counts, honest, usual, strict=True)]
+def _honest(n_usual: float, n: int) -> float:
+    return min(HONEST_MOST, max(HONEST_LEAST, n_usual / n))
+
+
+def _surplus_shares(counts: Sequence[int], due: Sequence[float], honest: float) -> list[float]:
+    n = math.fsum(due)
+    surpluses = [max(count - honest * share, 0.0) + share / n for count, share in zip(counts, due, strict=True)]
     total = math.fsum(surpluses)
     return [share / total for share in surpluses]
-
-
-def _source(trait: str, visit: Visit, place: int) -> int:
-    if trait == "device":
-        return visit.device
-    if trait == "block":
-        return visit.block
-    return visit.user if trait == "clock" else place

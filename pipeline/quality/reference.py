@@ -12,7 +12,15 @@ from typing import Final
 
 import msgspec
 
-from pipeline.quality.visits import N_OUTCOMES, N_STAYS, SHARED_BLOCK, SHARED_DEVICE, Visit
+from pipeline.quality.visits import (
+    DWELL_EDGES_MS,
+    N_OUTCOMES,
+    N_STAYS,
+    SHARED_BLOCK,
+    SHARED_DEVICE,
+    Visit,
+    stay_of,
+)
 
 CELLS: Final = N_STAYS * N_OUTCOMES
 BORROWED: Final = 12.0
@@ -29,6 +37,10 @@ _PRIOR_OUTCOME: Final = (
 )
 PRIOR: Final = tuple(share * given for share, row in zip(_PRIOR_STAY, _PRIOR_OUTCOME, strict=True) for given in row)
 """P(stay, outcome) where nothing is known yet [choice]."""
+
+
+OPEN_STAY_MS: Final = 320_000
+"""Where the last, open bin of stays is taken to end when only a part of it can be over."""
 
 
 class Past(msgspec.Struct, gc=False):
@@ -70,6 +82,21 @@ class Reference(msgspec.Struct, gc=False):
     block: float
     n: float
     """Visits it rests on."""
+
+    def stays_by(self, age_ms: int) -> list[float]:
+        """Return P(stay | over by now) of a visit that began `age_ms` ago.
+
+        Who came a moment ago and is gone stayed shortly: of a crowd that has just come only the short visits are in the
+        log yet (right truncation), and to take them for what its visits are like condemned every burst of new people.
+        """
+        if age_ms >= OPEN_STAY_MS:
+            return self.stay
+        last = stay_of(age_ms)
+        begin = DWELL_EDGES_MS[last - 1] if last else 0
+        end = DWELL_EDGES_MS[last] if last < N_STAYS - 1 else OPEN_STAY_MS
+        shares = [*self.stay[:last], self.stay[last] * max(0.1, (age_ms - begin) / (end - begin))]
+        total = math.fsum(shares)
+        return [*(share / total for share in shares), *([0.0] * (N_STAYS - 1 - last))]
 
 
 def tabulate(visits: Iterable[Visit]) -> list[int]:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
+
+LEAST_SHARE: Final = 1e-3
+"""No share is taken to be smaller: one visit where none was due is no proof."""
 
 
 def surplus(n: int, expected: float) -> float:
@@ -24,6 +28,17 @@ def surplus(n: int, expected: float) -> float:
     return n * math.log(n / expected) - (n - expected)
 
 
+def shortfall(n: int, expected: float) -> float:
+    """Return -ln of Chernoff's bound on P(X <= n) of a Poisson count; 0 for no shortfall.
+
+    >>> shortfall(0, 9.0), shortfall(12, 9.0)
+    (9.0, 0.0)
+    """
+    if n >= expected:
+        return 0.0
+    return expected - n + (n * math.log(n / expected) if n else 0.0)
+
+
 def divergence(counts: Sequence[int], shares: Sequence[float], n_reference: float) -> tuple[float, float]:
     """Return (evidence, size) that counts do not come from `shares`, themselves known from `n_reference` cases.
 
@@ -38,5 +53,5 @@ def divergence(counts: Sequence[int], shares: Sequence[float], n_reference: floa
     for count, share in zip(counts, shares, strict=True):
         distance += abs(count / n - share)
         if count:
-            nats += count * math.log(count / (n * share))
+            nats += count * math.log(count / (n * max(share, LEAST_SHARE)))
     return nats * n_reference / (n + n_reference), distance / 2

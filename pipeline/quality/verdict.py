@@ -1,12 +1,14 @@
 """Whether an event is invalid, as far as a room knows by now: the one answer that everything else counts.
 
-An event is invalid if and only if its user is marked, or, where it came without consent, its channel and moment lie in
-a flood. The answer may change from valid to invalid as evidence comes in, for events of the past too.
+An event is invalid if and only if its user is marked, or its device or address block was found to send nothing else, or,
+where it came without consent, its channel and moment lie in a flood. The answer may change from valid to invalid as evidence comes in, for events of the past too.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from pipeline.identity import address_block
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -23,7 +25,16 @@ def is_invalid(room: RoomState, event: Any, ctx: Context) -> bool:
         name = event.channel or "unknown"
         return name in evidence.channels and evidence.anonymous.is_flood(event.ts, evidence.channels.index(name))
     user = who(event, ctx)
-    return user is not None and user in evidence.marks
+    if user is None:
+        return False
+    if user in evidence.marks:
+        return True
+    if not evidence.sources:
+        return False
+    identities = ctx.identities
+    device = 0 if event.device_id is None else identities.devices[event.device_id]
+    block = 0 if event.ip is None else identities.blocks[address_block(event.ip)]
+    return evidence.is_source(device, block, ctx.star.clock_ms)
 
 
 def who(event: Any, ctx: Context) -> int | None:

@@ -11,14 +11,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pipeline.quality.inquest import CLIP, CONTENT, IDENTITY, LEAST, RATE, Guilt
+from pipeline.quality.inquest import CLIP, CONTENT, IDENTITY, LEAST, OUTCOME_FAMILY, RATE, Guilt
 from pipeline.quality.reference import PRIOR_SHARED, Past
-from pipeline.quality.surprise import surplus
-from pipeline.quality.visits import COPIED, Comment
+from pipeline.quality.surprise import shortfall, surplus
+from pipeline.quality.visits import CLICKED, COPIED, LIKED, PAID, Comment
 from schemas.settings import QualitySettings
 
 USUAL_COMMENTS: Final = 1.5
 """Comments of a writer where nothing is known; it counts for ten writers [choice]."""
+USUAL_ACTING: Final = 0.3
+"""Of writers, the share who like or click too where nothing is known; it counts for ten writers [choice]."""
 ECHO_MS: Final = 5_000
 """A crowd answers within this time."""
 LOCKSTEP_TEXTS: Final = 2
@@ -26,18 +28,24 @@ LOCKSTEP_SHARE: Final = 0.5
 """Of all who wrote either of two texts, those who wrote both."""
 PURE_SHARE: Final = 0.7
 """Of what one in lockstep wrote, the share that others wrote too: a fan also says something of his own."""
-LOCKSTEP_CHARACTERS: Final = 4
+LEAST_CHARACTERS: Final = 4
+"""Of a text that may be in lockstep; shorter ones (666, 扣1) are everybody's."""
+ACTED: Final = LIKED | CLICKED | PAID
 
 
-def writers(log: Sequence[Comment], past: Past, settings: QualitySettings) -> dict[int, Guilt]:
+def writers(
+    log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings
+) -> dict[int, Guilt]:
     """Return the users whose comments are invalid, with the families that spoke against them."""
     found = lockstep(log, settings)
-    for user, guilt in neighbours(log, past, settings).items():
+    for user, guilt in neighbours(log, acts, past, settings).items():
         found[user] = guilt
     return found
 
 
-def neighbours(log: Sequence[Comment], past: Past, settings: QualitySettings) -> dict[int, Guilt]:
+def neighbours(
+    log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings
+) -> dict[int, Guilt]:
     """Return users from shared blocks who write unlike those from blocks of their own."""
     n_of: dict[int, int] = {}
     copied_of: dict[int, int] = {}
@@ -71,6 +79,11 @@ def neighbours(log: Sequence[Comment], past: Past, settings: QualitySettings) ->
         families |= RATE
     if n_copied >= settings.repeat_users and surplus(n_copied, n_pool * min(1.0, 2.0 * usual_copied)) >= bar:
         families |= CONTENT
+    n_acting = sum(bool(acts.get(user, 0) & ACTED) for user in pool)
+    n_plain_acting = sum(bool(acts.get(user, 0) & ACTED) for user in plain)
+    usual_acting = (n_plain_acting + 10 * USUAL_ACTING) / (len(plain) + 10)
+    if shortfall(n_acting, len(pool) * usual_acting) * len(plain) / (len(pool) + len(plain)) >= bar:
+        families |= OUTCOME_FAMILY
     if not families & IDENTITY or families.bit_count() < 2:
         return {}
     honest = min(0.9, max(0.02, n_usual / len(pool)))
@@ -99,7 +112,7 @@ def lockstep(log: Sequence[Comment], settings: QualitySettings) -> dict[int, Gui
     wrote: dict[int, dict[int, int]] = {}
     n_of: dict[int, int] = {}
     for comment in log:
-        if comment.n_characters < LOCKSTEP_CHARACTERS:
+        if comment.n_characters < LEAST_CHARACTERS:
             continue
         n_of[comment.user] = n_of.get(comment.user, 0) + 1
         if comment.text:
