@@ -98,6 +98,8 @@ def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     user = _see(room, event, ctx, active=False)
     action = event.action
     if action == "enter":
+        if user is not None:
+            room.evidence.enter(user)
         _count(room, event, ctx, _ENTER)
     elif action == "leave":
         dwell_ms = event.dwell_ms

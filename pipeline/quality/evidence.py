@@ -22,6 +22,7 @@ from pipeline.quality.reference import Past, whole
 from pipeline.quality.seen import Generations
 from pipeline.quality.surprise import surplus
 from pipeline.quality.visits import (
+    CAME,
     COMMENT,
     COPIED,
     FLAGS_AT,
@@ -75,7 +76,7 @@ class Watch(msgspec.Struct, gc=False):
     looked_ms: int = 0
     found_ms: int = -1
     wait: int = 0
-    """Records to wait for after a look that found nothing: half of what it read, so that looks stay cheap."""
+    """Records to wait for after a look that found nothing: a quarter of what it read, so that looks stay cheap."""
 
     def note(self, odd: int) -> None:
         """Count a record, and how odd it was."""
@@ -101,7 +102,7 @@ class Watch(msgspec.Struct, gc=False):
         """Note a look and what it came to."""
         self.n = self.n_odd = 0
         self.looked_ms = now_ms
-        self.wait = 0 if has_found else n_read // 2
+        self.wait = 0 if has_found else n_read // 4
         if has_found:
             self.found_ms = now_ms
 
@@ -144,12 +145,24 @@ class Evidence(msgspec.Struct, gc=False):
         doing = self.doing
         so_far = doing.get(user)
         if so_far is None:
-            if len(doing) >= MAX_DOING:
-                for old in list(doing)[: MAX_DOING // 2]:
-                    del doing[old]
+            self._make_room()
             so_far = 0
         doing[user] = (so_far | flags) + _ONE
         return user in self.marks
+
+    def enter(self, user: int) -> None:
+        """Note that a visit began."""
+        so_far = self.doing.get(user)
+        if so_far is None:
+            self._make_room()
+            so_far = 0
+        self.doing[user] = so_far | CAME
+
+    def _make_room(self) -> None:
+        """Forget the oldest half of the visits that go on when there are too many."""
+        if len(self.doing) >= MAX_DOING:
+            for old in list(self.doing)[: MAX_DOING // 2]:
+                del self.doing[old]
 
     def leave(self, user: int, device: int, block: int, now_ms: int, left: tuple[int, int, int, int]) -> tuple[bool, int]:
         """Note a visit that is over, `left` being (ts, dwell_ms, channel, segment).
@@ -158,7 +171,7 @@ class Evidence(msgspec.Struct, gc=False):
         """
         left_ms, dwell_ms, channel, segment = left
         so_far = self.doing.pop(user, 0)
-        flags, n = so_far & _FLAGS, (so_far >> _N_SHIFT) + 1
+        flags, n = so_far & _FLAGS & ~CAME, (so_far >> _N_SHIFT) + 1
         source = 0
         if device and self.devices.meet(device, user, now_ms) > 1:
             source = SHARED_DEVICE
@@ -318,7 +331,7 @@ class Evidence(msgspec.Struct, gc=False):
         """Return what is known of each user's visits but for their comments: flags."""
         acts = {user: so_far & _FLAGS for user, so_far in self.doing.items()}
         for visit in read_visits(self.visits):
-            acts[visit.user] = acts.get(visit.user, 0) | visit.flags
+            acts[visit.user] = acts.get(visit.user, 0) | visit.flags | CAME
         return acts
 
     def _mark(self, found: dict[int, Guilt]) -> set[int]:

@@ -59,9 +59,9 @@ def inquest(
         "device": shared(log, lambda visit: visit.device),
         "block": shared(log, lambda visit: visit.block),
         "clock": clockwork(log),
-        "stay": spikes(log, settings),
+        "stay": (spiked := spikes(log, settings))[0],
     }
-    odd = set().union(*traits.values())
+    odd = spiked[1].union(*traits.values())
     by_channel: dict[int, list[int]] = {}
     for place, visit in enumerate(log):
         by_channel.setdefault(visit.channel, []).append(place)
@@ -118,9 +118,10 @@ def clockwork(log: Sequence[Visit]) -> set[int]:
     return found
 
 
-def spikes(log: Sequence[Visit], settings: QualitySettings) -> set[int]:
-    """Return the visits whose stay is one that surprisingly many of their channel share."""
+def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], set[int]]:
+    """Return (visits whose stay is one that surprisingly many of their channel share, visits too close to tell)."""
     found: set[int] = set()
+    close: set[int] = set()
     by_channel: dict[int, dict[int, list[int]]] = {}
     for place, visit in enumerate(log):
         by_channel.setdefault(visit.channel, {}).setdefault(fine_stay(visit.dwell_ms), []).append(place)
@@ -133,7 +134,9 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> set[int]:
             if three >= LEAST and three >= SPIKE_RATIO * usual and surplus(three, usual) >= settings.evidence_nats:
                 for step in (-1, 0, 1):
                     found.update(bins.get(number + step, ()))
-    return found
+                for step in range(-2, 7):
+                    close.update(bins.get(number + step, ()))
+    return found, close
 
 
 # -- a pool ---------------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
     if is_source and nats >= bar and size >= least:
         families |= RATE
     nats, size = divergence(seen.outcomes, [share / n for share in seen.due_outcomes], case.expected.n)
-    if nats >= bar and size >= least / 2:
+    if nats >= bar and size >= 0.8 * least:
         families |= OUTCOME_FAMILY
     flags = [case.log[place].flags for place in case.pool]
     n_copied = sum(bool(flag & COPIED) for flag in flags)

@@ -31,9 +31,9 @@ PRIOR_SHARED: Final = (0.06, 0.12)
 """Shares of visits on shared devices and from shared blocks where nothing is known yet [choice]; for 50 visits."""
 _PRIOR_STAY: Final = (0.04, 0.06, 0.10, 0.12, 0.18, 0.20, 0.16, 0.14)
 _PRIOR_OUTCOME: Final = (
-    *((0.985, 0.009, 0.005, 0.001),) * 3,
-    (0.90, 0.06, 0.03, 0.01),
-    *((0.72, 0.16, 0.10, 0.02),) * (N_STAYS - 4),
+    *((0.960, 0.020, 0.008, 0.002, 0.009, 0.001),) * 3,
+    (0.80, 0.09, 0.05, 0.01, 0.04, 0.01),
+    *((0.54, 0.15, 0.13, 0.04, 0.12, 0.02),) * (N_STAYS - 4),
 )
 PRIOR: Final = tuple(share * given for share, row in zip(_PRIOR_STAY, _PRIOR_OUTCOME, strict=True) for given in row)
 """P(stay, outcome) where nothing is known yet [choice]."""

@@ -15,6 +15,8 @@ COPIED: Final = 16
 """Wrote a text that many wrote."""
 SHARED_DEVICE: Final = 32
 """Its device had been seen with somebody else when it ended, or its block was:"""
+CAME: Final = 32
+"""The same bit of a visit that goes on: its beginning is in the log. Of one that is over it is known anyway."""
 SHARED_BLOCK: Final = 64
 MARKED: Final = 128
 """Counted as invalid already."""
@@ -27,9 +29,9 @@ COMMENT: Final = Struct("<QQQQIBBBB")
 DWELL_EDGES_MS: Final = (1_500, 3_000, 5_000, 10_000, 20_000, 40_000, 80_000)
 """Stays in octaves, with the edges of a script's visit (3 s) and of a bounce (5 s) among them."""
 N_STAYS: Final = len(DWELL_EDGES_MS) + 1
-N_OUTCOMES: Final = 4
-"""Nothing or a like | took part | opened a product | paid."""
-OUTCOME: Final = tuple(3 if f & PAID else 2 if f & CLICKED else 1 if f & TOOK_PART else 0 for f in range(16))
+N_OUTCOMES: Final = 6
+"""Nothing | liked | took part | both | opened a product | paid."""
+OUTCOME: Final = tuple(5 if f & PAID else 4 if f & CLICKED else f & 3 for f in range(16))
 
 
 class Visit(NamedTuple):

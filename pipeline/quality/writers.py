@@ -14,9 +14,10 @@ from typing import Final
 from pipeline.quality.inquest import CLIP, CONTENT, IDENTITY, LEAST, OUTCOME_FAMILY, RATE, Guilt
 from pipeline.quality.reference import PRIOR_SHARED, Past
 from pipeline.quality.surprise import shortfall, surplus
-from pipeline.quality.visits import CLICKED, COPIED, LIKED, PAID, Comment
+from pipeline.quality.visits import CAME, CLICKED, COPIED, LIKED, PAID, Comment
 from schemas.settings import QualitySettings
 
+dbg = []
 USUAL_COMMENTS: Final = 1.5
 """Comments of a writer where nothing is known; it counts for ten writers [choice]."""
 USUAL_ACTING: Final = 0.3
@@ -28,6 +29,8 @@ LOCKSTEP_SHARE: Final = 0.5
 """Of all who wrote either of two texts, those who wrote both."""
 PURE_SHARE: Final = 0.7
 """Of what one in lockstep wrote, the share that others wrote too: a fan also says something of his own."""
+MONOLOGUE_MS: Final = 60_000
+"""From the first to the last copy of one's only text."""
 LEAST_CHARACTERS: Final = 4
 """Of a text that may be in lockstep; shorter ones (666, 扣1) are everybody's."""
 ACTED: Final = LIKED | CLICKED | PAID
@@ -37,7 +40,7 @@ def writers(
     log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings
 ) -> dict[int, Guilt]:
     """Return the users whose comments are invalid, with the families that spoke against them."""
-    found = lockstep(log, settings)
+    found = monologues(log, acts, settings) | lockstep(log, settings)
     for user, guilt in neighbours(log, acts, past, settings).items():
         found[user] = guilt
     return found
@@ -82,8 +85,10 @@ def neighbours(
     n_acting = sum(bool(acts.get(user, 0) & ACTED) for user in pool)
     n_plain_acting = sum(bool(acts.get(user, 0) & ACTED) for user in plain)
     usual_acting = (n_plain_acting + 10 * USUAL_ACTING) / (len(plain) + 10)
-    if shortfall(n_acting, len(pool) * usual_acting) * len(plain) / (len(pool) + len(plain)) >= bar:
+    usual_acting -= math.sqrt(usual_acting * (1.0 - usual_acting) / (len(plain) + 10))
+    if shortfall(n_acting, len(pool) * usual_acting) >= bar:
         families |= OUTCOME_FAMILY
+    dbg[:] = [len(pool), n_usual, surplus(len(pool), max(n_usual, 1.0)), n_pool, usual, surplus(n_pool, len(pool) * usual), n_acting, usual_acting*len(pool), len(plain)]
     if not families & IDENTITY or families.bit_count() < 2:
         return {}
     honest = min(0.9, max(0.02, n_usual / len(pool)))
@@ -135,6 +140,35 @@ def lockstep(log: Sequence[Comment], settings: QualitySettings) -> dict[int, Gui
         n_copied = sum(mine[text] for text in joined)
         if len(copied) >= LOCKSTEP_TEXTS and n_copied >= PURE_SHARE * n_of[user]:
             found[user] = Guilt(CONTENT | IDENTITY, "lockstep")
+    return found
+
+
+def monologues(
+    log: Sequence[Comment], acts: Mapping[int, int], settings: QualitySettings
+) -> dict[int, Guilt]:
+    """Return users without a visit who say one text, that many say, again and again and hardly anything else.
+
+    A crowd that is asked for a pass phrase repeats it too, but it came to see something. Where a room's log has no
+    visits at all, only what is said is left to judge by.
+    """
+    moments: dict[int, dict[int, list[int]]] = {}
+    n_of: dict[int, int] = {}
+    for comment in log:
+        n_of[comment.user] = n_of.get(comment.user, 0) + 1
+        if comment.text and comment.n_characters >= settings.min_repeat_characters:
+            moments.setdefault(comment.text, {}).setdefault(comment.user, []).append(comment.at_ms)
+    found: dict[int, Guilt] = {}
+    for users in moments.values():
+        speakers = [
+            user
+            for user, mine in users.items()
+            if len(mine) >= settings.repeat_own
+            and max(mine) - min(mine) >= MONOLOGUE_MS
+            and len(mine) >= PURE_SHARE * n_of[user]
+            and not acts.get(user, 0) & CAME
+        ]
+        if len(speakers) >= settings.repeat_users:
+            found.update((user, Guilt(RATE | CONTENT, "monologue")) for user in speakers)
     return found
 
 
