@@ -79,7 +79,7 @@ def _see(room: RoomState, event: Any, ctx: Context, *, active: bool) -> int | No
 def _hidden(room: RoomState, event: Any, ctx: Context) -> None:
     """Note an event without consent in the room's coarse counters."""
     evidence, kind = room.evidence, KINDS[type(event)].name
-    channel = evidence.place(evidence.channels, room.channel_of(event.channel, ctx.max_channels))
+    channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
     dwell_ms = event.dwell_ms if kind == "view" and event.action == "leave" else None
     is_judged = dwell_ms is not None or kind in ("comment", "interaction")
     step = evidence.anonymous.note(
@@ -128,8 +128,8 @@ def _leave(room: RoomState, event: Any, user: int, now_ms: int, ctx: Context) ->
         (
             event.ts,
             event.dwell_ms,
-            evidence.place(evidence.channels, room.channel_of(channel, ctx.max_channels)),
-            evidence.place(evidence.segments, event.segment),
+            evidence.channel(room.channel_of(channel, ctx.max_channels)),
+            evidence.segment(event.segment),
         ),
     )
     return (_SUSPECT if is_marked else 0) + (_SHARED if is_shared else 0)
@@ -181,7 +181,7 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
 def _say(room: RoomState, event: Any, user: int, text: str, now_ms: int, ctx: Context) -> tuple[bool, bool]:
     """Note what somebody wrote; return (is marked, is copied or repeated)."""
     identities, evidence, ip = ctx.identities, room.evidence, event.ip
-    channel = evidence.place(evidence.channels, room.channel_of(event.channel, ctx.max_channels))
+    channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
     return evidence.comment(
         user,
         identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,

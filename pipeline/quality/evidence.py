@@ -128,8 +128,9 @@ class Evidence(msgspec.Struct, gc=False):
     """Orders by fingerprint, with who placed them: the newest ones."""
     flips: list[bytes] = msgspec.field(default_factory=list)
     """Orders that turned out invalid and are still to be booked so."""
-    channels: list[str] = msgspec.field(default_factory=lambda: [""])
-    segments: list[str] = msgspec.field(default_factory=lambda: [""])
+    channels: dict[str, int] = msgspec.field(default_factory=lambda: {"": 0})
+    """Place of each channel, and of each segment, that a record may name."""
+    segments: dict[str, int] = msgspec.field(default_factory=lambda: {"": 0})
     by_segment: list[list[int]] = msgspec.field(default_factory=lambda: [[0, 0]])
     """Judged events of visits, and invalid ones, by segment, in the session."""
     stays: dict[int, int] = msgspec.field(default_factory=dict)
@@ -240,19 +241,28 @@ class Evidence(msgspec.Struct, gc=False):
             del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]
         return self.act(user, COPIED | 2 if is_copied else 2), is_copied or is_repeated
 
-    def place(self, names: list[str], name: str | None) -> int:
-        """Return the place of a channel or segment in its list; 0 for what is unknown or one too many."""
+    def channel(self, name: str) -> int:
+        """Return the place of a channel; 0 for one too many."""
+        place = self.channels.get(name)
+        return self._place(self.channels, name) if place is None else place
+
+    def segment(self, name: str | None) -> int:
+        """Return the place of a segment; 0 for none and for one too many."""
         if name is None:
             return 0
-        try:
-            return names.index(name)
-        except ValueError:
-            if len(names) >= MAX_PLACES:
-                return 0
-            names.append(name)
-            if names is self.segments:
+        place = self.segments.get(name)
+        if place is None:
+            place = self._place(self.segments, name)
+            if place:
                 self.by_segment.append([0, 0])
-            return len(names) - 1
+        return place
+
+    @staticmethod
+    def _place(places: dict[str, int], name: str) -> int:
+        if len(places) >= MAX_PLACES:
+            return 0
+        places[name] = len(places)
+        return places[name]
 
     def bought(self, fingerprint: bytes, user: int) -> bool:
         """Note whose an order is; tell whether that one is marked."""
@@ -294,7 +304,8 @@ class Evidence(msgspec.Struct, gc=False):
             fresh = self._mark(writers(said, self._acts(), whole(self.pasts), settings))
             watch.look(now_ms, len(said), has_found=bool(fresh))
             credits += self._credit(fresh, now_ms)
-        credits += [Credit(ts, self.channels[channel], n) for ts, channel, n in self.anonymous.review(now_ms, settings)]
+        names = list(self.channels)
+        credits += [Credit(ts, names[channel], n) for ts, channel, n in self.anonymous.review(now_ms, settings)]
         return credits
 
     def _name_sources(self, log: list[Visit], guilty: dict[int, Guilt], now_ms: int) -> None:
@@ -351,12 +362,12 @@ class Evidence(msgspec.Struct, gc=False):
         """Return what users did before they were marked; their orders are to be booked anew."""
         if not fresh:
             return
-        size, log = VISIT.size, self.visits
+        size, log, names = VISIT.size, self.visits, list(self.channels)
         for place, visit in enumerate(read_visits(log)):
             if visit.user in fresh and not visit.flags & MARKED:
                 log[place * size + FLAGS_AT] |= MARKED
                 self.by_segment[visit.segment][1] += visit.n
-                yield Credit(visit.left_ms, self.channels[visit.channel], visit.n)
+                yield Credit(visit.left_ms, names[visit.channel], visit.n)
         last = {comment.user: comment for comment in read_comments(self.comments) if comment.user in fresh}
         for user in sorted(fresh & self.doing.keys()):
             so_far = self.doing[user]
@@ -364,7 +375,7 @@ class Evidence(msgspec.Struct, gc=False):
             if n:
                 self.doing[user] = so_far & _FLAGS
                 comment = last.get(user)
-                channel = "" if comment is None else self.channels[comment.channel]
+                channel = "" if comment is None else names[comment.channel]
                 yield Credit(now_ms - 1 if comment is None else comment.at_ms, channel, n)
         self.flips += [fingerprint for fingerprint, user in self.buyers.items() if user in fresh]
 
@@ -384,7 +395,7 @@ class Evidence(msgspec.Struct, gc=False):
         families = {
             name: n for bit, name in FAMILIES.items() if (n := sum(bool(found & bit) for found in self.marks.values()))
         }
-        return {"blame": blame(read_visits(self.visits), self.channels), "families": families}
+        return {"blame": blame(read_visits(self.visits), list(self.channels)), "families": families}
 
     def begin_session(self) -> None:
         """Count the new session's segments anew; what is known of bots goes on."""

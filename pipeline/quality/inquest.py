@@ -79,7 +79,8 @@ def inquest(
         for trait in TRAITS:
             pool = [place for place in places if place in traits[trait]]
             if len(pool) >= LEAST:
-                case = Case(log, pool, trait, len(plain[channel]), expected, now_ms)
+                n_plain = len({visit.user for visit in plain[channel]})
+                case = Case(log, pool, trait, n_plain, expected, now_ms)
                 guilty, families = judge(case, settings)
                 for place in guilty:
                     found.setdefault(place, Guilt(families, trait))
@@ -126,7 +127,7 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], s
     for place, visit in enumerate(log):
         by_channel.setdefault(visit.channel, {}).setdefault(fine_stay(visit.dwell_ms), []).append(place)
     for bins in by_channel.values():
-        count = {number: len(places) for number, places in bins.items()}
+        count = {number: len({log[place].user for place in places}) for number, places in bins.items()}
         for number in sorted(bins):
             three = sum(count.get(number + step, 0) for step in (-1, 0, 1))
             beside = sum(count.get(number + step, 0) for step in (-9, -8, -7, -6, -5, -4, 6, 7, 8, 9, 10, 11)) / 4
@@ -149,13 +150,13 @@ class Case(NamedTuple):
     pool: list[int]
     trait: str
     n_plain: int
-    """Visits of the channel in the log that no trait speaks against."""
+    """Users of the channel in the log that no trait speaks against."""
     expected: Reference
     now_ms: int
 
     @property
     def n_usual(self) -> float:
-        """Return how many visits of the pool would be honest ones."""
+        """Return how many users of the pool would be honest ones."""
         usual = {"device": self.expected.device, "block": self.expected.block}.get(self.trait, HONEST_LEAST)
         return self.n_plain * usual / (1.0 - usual)
 
@@ -199,12 +200,14 @@ def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
     n, bar, least = len(case.pool), settings.evidence_nats, settings.least_difference
     is_source, seen = case.trait in ("device", "block"), tables(case)
     families = 0 if is_source else RATE
-    if is_source and surplus(n, max(case.n_usual, 1.0)) >= bar:
+    n_users = len({case.log[place].user for place in case.pool})
+    if is_source and surplus(n_users, max(case.n_usual, 1.0)) >= bar:
         families |= IDENTITY
     nats, size = divergence(seen.stays, [share / n for share in seen.due_stays], case.expected.n)
     if is_source and nats >= bar and size >= least:
         families |= RATE
-    nats, size = divergence(seen.outcomes, [share / n for share in seen.due_outcomes], case.expected.n)
+    n_known = math.fsum(count * known for count, known in zip(seen.stays, case.expected.n_of_outcome, strict=True)) / n
+    nats, size = divergence(seen.outcomes, [share / n for share in seen.due_outcomes], n_known)
     if nats >= bar and size >= 0.8 * least:
         families |= OUTCOME_FAMILY
     flags = [case.log[place].flags for place in case.pool]

@@ -31,14 +31,13 @@ PRIOR_SHARED: Final = (0.06, 0.12)
 """Shares of visits on shared devices and from shared blocks where nothing is known yet [choice]; for 50 visits."""
 _PRIOR_STAY: Final = (0.04, 0.06, 0.10, 0.12, 0.18, 0.20, 0.16, 0.14)
 _PRIOR_OUTCOME: Final = (
-    *((0.960, 0.020, 0.008, 0.002, 0.009, 0.001),) * 3,
+    (0.960, 0.020, 0.008, 0.002, 0.009, 0.001),
     (0.80, 0.09, 0.05, 0.01, 0.04, 0.01),
-    *((0.54, 0.15, 0.13, 0.04, 0.12, 0.02),) * (N_STAYS - 4),
+    (0.54, 0.15, 0.13, 0.04, 0.12, 0.02),
 )
-PRIOR: Final = tuple(share * given for share, row in zip(_PRIOR_STAY, _PRIOR_OUTCOME, strict=True) for given in row)
-"""P(stay, outcome) where nothing is known yet [choice]."""
-
-
+"""P(stay), and P(outcome) of a class of stays, where nothing is known yet [choice]."""
+CLASS_OF: Final = (0, 0, 0, 1, 2, 2, 2, 2)
+"""Class of a stay: too few visits of one stay are known to tell its own outcomes; up to 5 s, up to 10 s, longer."""
 OPEN_STAY_MS: Final = 320_000
 """Where the last, open bin of stays is taken to end when only a part of it can be over."""
 
@@ -77,11 +76,12 @@ class Reference(msgspec.Struct, gc=False):
 
     stay: list[float]
     outcome: list[list[float]]
-    """P(outcome | stay)."""
+    """P(outcome | stay), the same for stays of one class."""
     device: float
     block: float
     n: float
-    """Visits it rests on."""
+    """Visits that `stay` rests on; `n_of_outcome` those that a stay's outcomes do."""
+    n_of_outcome: list[float]
 
     def stays_by(self, age_ms: int) -> list[float]:
         """Return P(stay | over by now) of a visit that began `age_ms` ago.
@@ -109,17 +109,38 @@ def tabulate(visits: Iterable[Visit]) -> list[int]:
 
 def reference(own: Sequence[int], room: Sequence[int], past: Past) -> Reference:
     """Return what to expect of a channel whose honest visits are `own`, in a room whose are `room`."""
-    cells = _mixed(own, _mixed(room, PRIOR))
-    stay = [math.fsum(cells[b * N_OUTCOMES : (b + 1) * N_OUTCOMES]) for b in range(N_STAYS)]
-    outcome = [[cell / stay[b] for cell in cells[b * N_OUTCOMES : (b + 1) * N_OUTCOMES]] for b in range(N_STAYS)]
+    stay = _mixed(_by_stay(own), _mixed(_by_stay(room), _PRIOR_STAY))
+    outcome, n_of_outcome = [], []
+    for number in range(len(_PRIOR_OUTCOME)):
+        mine, everybody = _by_outcome(own, number), _by_outcome(room, number)
+        outcome.append(_mixed(mine, _mixed(everybody, _PRIOR_OUTCOME[number])))
+        n_of_outcome.append(sum(mine) + min(BORROWED, sum(everybody)))
     weight = 50.0
     device, block = (
         (n + weight * prior) / (past.n + weight)
         for n, prior in zip((past.n_device, past.n_block), PRIOR_SHARED, strict=True)
     )
-    return Reference(stay, outcome, device, block, sum(own) + min(BORROWED, sum(room)))
+    return Reference(
+        stay,
+        [outcome[number] for number in CLASS_OF],
+        device,
+        block,
+        sum(own) + min(BORROWED, sum(room)),
+        [n_of_outcome[number] for number in CLASS_OF],
+    )
 
 
-def _mixed(cells: Sequence[int], borrowed: Sequence[float]) -> list[float]:
-    total = sum(cells) + BORROWED
-    return [(count + BORROWED * share) / total for count, share in zip(cells, borrowed, strict=True)]
+def _by_stay(cells: Sequence[int]) -> list[int]:
+    return [sum(cells[b * N_OUTCOMES : (b + 1) * N_OUTCOMES]) for b in range(N_STAYS)]
+
+
+def _by_outcome(cells: Sequence[int], number: int) -> list[int]:
+    return [
+        sum(cells[b * N_OUTCOMES + outcome] for b in range(N_STAYS) if CLASS_OF[b] == number)
+        for outcome in range(N_OUTCOMES)
+    ]
+
+
+def _mixed(counts: Sequence[int], borrowed: Sequence[float]) -> list[float]:
+    total = sum(counts) + BORROWED
+    return [(count + BORROWED * share) / total for count, share in zip(counts, borrowed, strict=True)]

@@ -23,7 +23,7 @@ def is_invalid(room: RoomState, event: Any, ctx: Context) -> bool:
         if event.user_id is None and event.device_id is None:
             return False
         name = event.channel or "unknown"
-        return name in evidence.channels and evidence.anonymous.is_flood(event.ts, evidence.channels.index(name))
+        return name in evidence.channels and evidence.anonymous.is_flood(event.ts, evidence.channels[name])
     user = who(event, ctx)
     if user is None:
         return False

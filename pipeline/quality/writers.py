@@ -17,7 +17,6 @@ from pipeline.quality.surprise import shortfall, surplus
 from pipeline.quality.visits import CAME, CLICKED, COPIED, LIKED, PAID, Comment
 from schemas.settings import QualitySettings
 
-dbg = []
 USUAL_COMMENTS: Final = 1.5
 """Comments of a writer where nothing is known; it counts for ten writers [choice]."""
 USUAL_ACTING: Final = 0.3
@@ -88,7 +87,6 @@ def neighbours(
     usual_acting -= math.sqrt(usual_acting * (1.0 - usual_acting) / (len(plain) + 10))
     if shortfall(n_acting, len(pool) * usual_acting) >= bar:
         families |= OUTCOME_FAMILY
-    dbg[:] = [len(pool), n_usual, surplus(len(pool), max(n_usual, 1.0)), n_pool, usual, surplus(n_pool, len(pool) * usual), n_acting, usual_acting*len(pool), len(plain)]
     if not families & IDENTITY or families.bit_count() < 2:
         return {}
     honest = min(0.9, max(0.02, n_usual / len(pool)))
@@ -167,8 +165,15 @@ def monologues(
             and len(mine) >= PURE_SHARE * n_of[user]
             and not acts.get(user, 0) & CAME
         ]
-        if len(speakers) >= settings.repeat_users:
-            found.update((user, Guilt(RATE | CONTENT, "monologue")) for user in speakers)
+        if len(speakers) < settings.repeat_users:
+            continue
+        if 2 * len(speakers) >= len(users):  # the text is a script's: who has said it twice so far is one more
+            speakers += [
+                user
+                for user, mine in users.items()
+                if len(mine) >= 2 and len(mine) >= PURE_SHARE * n_of[user] and not acts.get(user, 0) & CAME
+            ]
+        found.update((user, Guilt(RATE | CONTENT, "monologue")) for user in speakers)
     return found
 
 
