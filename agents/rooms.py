@@ -307,6 +307,7 @@ class Rooms:
         if self._shards.get(shard.partition) is not shard:
             return
         shard.acknowledged, shard.epoch = epoch.offset, None
+        shard.engine.settle(epoch.offset)
         self._group.acknowledge(shard.partition, epoch.offset)
         n_in, n_out = shard.n_input_bytes, shard.n_written_bytes
         shard.n_input_bytes = shard.n_written_bytes = 0

@@ -27,7 +27,7 @@ from typing import Any, Final
 import orjson
 
 from pipeline import Engine
-from pipeline.counters import N_JUDGED, N_SUSPECT, unpack
+from pipeline.counters import unpack
 from pipeline.emit import View
 from pipeline.quality import is_invalid, ivt_interval
 from pipeline.simulate import World
@@ -41,7 +41,16 @@ TEST_SEEDS: Final = (101, 102, 103, 104, 105)
 SCRIPTED: Final = ("bot_burst", "view_bots_fixed", "device_farm", "shared_address", "script_comments")
 RANDOMISED: Final = ("view_bots_random", "paraphrase_comments", "click_farm", "incentive_hunters")
 LEFT_OUT: Final[tuple[str, ...]] = ()
-LOOK_ALIKES: Final = ("crowd_echo", "lottery", "celebrity", "organic_surge", "carrier_nat", "campus", "angry_chat", "calm")
+LOOK_ALIKES: Final = (
+    "crowd_echo",
+    "lottery",
+    "celebrity",
+    "organic_surge",
+    "carrier_nat",
+    "campus",
+    "angry_chat",
+    "calm",
+)
 WINDOW_S: Final = 300
 SETTLED_MS: Final = 5_000
 TROUBLE_AT_S: Final = 390
@@ -51,6 +60,7 @@ START_TS: Final = 1_767_225_600_000
 BRUSHED: Final = 12
 """One in so many bot visits pays."""
 BRUSHED_MINOR: Final = 9_900
+SIGN: Final[dict[str, int]] = {"paid": 1, "refunded": -1}
 SHARED: Final = Path(__file__).resolve().parents[3] / "shared" / "data" / "script_bots"
 
 
@@ -180,7 +190,7 @@ def returns(kind: str, n_rooms: int, seed: int, size: float) -> list[tuple[float
                 mine[event["order_id"]] = (room_id, event.get("attribution") in ("direct", "indirect"))
             room, is_attributed = mine.get(event["order_id"], ("", False))
             if is_attributed:
-                net[room] += {"paid": 1, "refunded": -1}.get(event["status"], 0) * event["amount_minor"]
+                net[room] += SIGN.get(event["status"], 0) * event["amount_minor"]
     engine.process(chunk)
     last = records[-1][0] + 20_000
     engine.process([(len(records), last, orjson.dumps(_tick(last)))])
@@ -205,7 +215,9 @@ def brushed(
             if dice.random() >= 1 / BRUSHED:
                 continue
             ts = event["ts"] + 900
-            named = {name: event[name] for name in ("channel", "plan_id", "user_id", "device_id", "ip") if name in event}
+            named = {
+                name: event[name] for name in ("channel", "plan_id", "user_id", "device_id", "ip") if name in event
+            }
             order = {
                 "type": "order", "event_id": f"brush-{event['event_id']}", "room_id": room_id, "ts": ts, **named,
                 "order_id": f"b-{event['event_id']}", "status": "paid", "amount_minor": BRUSHED_MINOR,

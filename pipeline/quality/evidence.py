@@ -165,7 +165,9 @@ class Evidence(msgspec.Struct, gc=False):
             for old in list(self.doing)[: MAX_DOING // 2]:
                 del self.doing[old]
 
-    def leave(self, user: int, device: int, block: int, now_ms: int, left: tuple[int, int, int, int]) -> tuple[bool, int]:
+    def leave(
+        self, user: int, device: int, block: int, now_ms: int, left: tuple[int, int, int, int]
+    ) -> tuple[bool, int]:
         """Note a visit that is over, `left` being (ts, dwell_ms, channel, segment).
 
         Return (is marked, flags of its source).
@@ -199,8 +201,7 @@ class Evidence(msgspec.Struct, gc=False):
             self.fresh[user] = self.sources.get(device, self.sources.get(block, (0, 0)))[1]
         elif is_marked:
             flags |= MARKED
-        if n > _N_MOST:
-            n = _N_MOST
+        n = min(n, _N_MOST)
         self.visits += VISIT.pack(user, device, block, left_ms, min(dwell_ms, 0xFFFFFFFF), channel, flags, n, segment)
         row = self.by_segment[segment]
         row[0] += n
@@ -234,9 +235,7 @@ class Evidence(msgspec.Struct, gc=False):
         watch.n += 1
         watch.n_odd += odd
         at_ms, n_characters, channel = said
-        self.comments += COMMENT.pack(
-            user, text, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0
-        )
+        self.comments += COMMENT.pack(user, text, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0)
         if len(self.comments) >= MAX_COMMENTS * COMMENT.size:
             del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]
         return self.act(user, COPIED | 2 if is_copied else 2), is_copied or is_repeated
@@ -396,6 +395,10 @@ class Evidence(msgspec.Struct, gc=False):
             name: n for bit, name in FAMILIES.items() if (n := sum(bool(found & bit) for found in self.marks.values()))
         }
         return {"blame": blame(read_visits(self.visits), list(self.channels)), "families": families}
+
+    def shrunk(self) -> Evidence:
+        """Return what stays of a room that nobody hears of: the session's figures by segment."""
+        return Evidence(channels=self.channels, segments=self.segments, by_segment=self.by_segment)
 
     def begin_session(self) -> None:
         """Count the new session's segments anew; what is known of bots goes on."""

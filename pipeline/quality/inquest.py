@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from pipeline.quality.reference import Past, Reference, reference, tabulate
@@ -51,9 +52,7 @@ class Guilt(NamedTuple):
     trait: str
 
 
-def inquest(
-    log: Sequence[Visit], pasts: dict[int, Past], now_ms: int, settings: QualitySettings
-) -> dict[int, Guilt]:
+def inquest(log: Sequence[Visit], pasts: dict[int, Past], now_ms: int, settings: QualitySettings) -> dict[int, Guilt]:
     """Return the invalid visits by their place in the log, with the families that spoke against them."""
     traits = {
         "device": shared(log, lambda visit: visit.device),
@@ -111,7 +110,7 @@ def clockwork(log: Sequence[Visit]) -> set[int]:
         if len(mine) <= CLOCK_GAPS:
             continue
         moments = sorted(log[place].left_ms for place in mine)
-        gaps = sorted(b - a for a, b in zip(moments, moments[1:], strict=False))
+        gaps = sorted(b - a for a, b in pairwise(moments))
         middle = gaps[len(gaps) // 2]
         n_even = sum(abs(gap - middle) * CLOCK_TOLERANCE <= middle for gap in gaps)
         if middle > 0 and n_even >= max(CLOCK_GAPS, len(gaps) * 3 // 4):

@@ -67,7 +67,7 @@ def chi_squared_nats(x: float, degrees: int) -> float:
     if x <= degrees:
         return 0.0
     spread = 2.0 / (9.0 * degrees)
-    z = ((x / degrees) ** (1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
+    z = (math.pow(x / degrees, 1.0 / 3.0) - (1.0 - spread)) / math.sqrt(spread)
     if z > 30.0:
         return z * z / 2.0
     return -math.log(math.erfc(z / math.sqrt(2.0)) / 2.0)

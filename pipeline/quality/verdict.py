@@ -1,7 +1,8 @@
 """Whether an event is invalid, as far as a room knows by now: the one answer that everything else counts.
 
-An event is invalid if and only if its user is marked, or its device or address block was found to send nothing else, or,
-where it came without consent, its channel and moment lie in a flood. The answer may change from valid to invalid as evidence comes in, for events of the past too.
+An event is invalid if and only if its user is marked, or its device or address block was found to send nothing else,
+or, where it came without consent, its channel and moment lie in a flood. The answer may change from valid to invalid
+as evidence comes in, for events of the past too.
 """
 
 from __future__ import annotations

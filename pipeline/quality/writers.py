@@ -35,9 +35,7 @@ LEAST_CHARACTERS: Final = 4
 ACTED: Final = LIKED | CLICKED | PAID
 
 
-def writers(
-    log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings
-) -> dict[int, Guilt]:
+def writers(log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings) -> dict[int, Guilt]:
     """Return the users whose comments are invalid, with the families that spoke against them."""
     found = monologues(log, acts, settings) | lockstep(log, settings)
     for user, guilt in neighbours(log, acts, past, settings).items():
@@ -141,9 +139,7 @@ def lockstep(log: Sequence[Comment], settings: QualitySettings) -> dict[int, Gui
     return found
 
 
-def monologues(
-    log: Sequence[Comment], acts: Mapping[int, int], settings: QualitySettings
-) -> dict[int, Guilt]:
+def monologues(log: Sequence[Comment], acts: Mapping[int, int], settings: QualitySettings) -> dict[int, Guilt]:
     """Return users without a visit who say one text, that many say, again and again and hardly anything else.
 
     A crowd that is asked for a pass phrase repeats it too, but it came to see something. Where a room's log has no
