@@ -160,11 +160,11 @@ def _on_interaction(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     _count(room, event, ctx, counted)
 
 
-def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+def _on_comment(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     user = _see(room, event, ctx, active=True)
     reading, counted, is_copied = ctx.sentiment.read(event.text), _COMMENT, False
     if user is not None:
-        is_marked, is_copied = _say(room, event, user, reading.norm, now_ms, ctx)
+        is_marked, is_copied = _say(room, event, user, reading.norm, ctx)
         if is_copied:
             counted += _REPEAT
         if is_marked:
@@ -179,16 +179,20 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _count(room, event, ctx, counted)
 
 
-def _say(room: RoomState, event: Any, user: int, text: str, now_ms: int, ctx: Context) -> tuple[bool, bool]:
+def _say(room: RoomState, event: Any, user: int, text: str, ctx: Context) -> tuple[bool, bool]:
     """Note what somebody wrote; return (is marked, is copied or repeated)."""
     identities, evidence, ip = ctx.identities, room.evidence, event.ip
     channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
     return evidence.comment(
         user,
-        identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,
-        0 if ip is None else identities.blocks[address_block(ip)],
-        now_ms,
-        (event.ts, min(len(text), MAX_COUNTED), channel),
+        (
+            identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,
+            0 if ip is None else identities.blocks[address_block(ip)],
+            event.ts,
+            len(text),
+            channel,
+        ),
+        ctx.star.clock_ms,
         ctx.quality,
     )
 
@@ -213,9 +217,9 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     order = room.ledger.get(fingerprint, room.session.number, now_ms, room.offset)
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
-        _describe(room, order, event, channel, user, fingerprint)
+        _describe(room, order, event, channel, (fingerprint, user))
     elif event.status == "paid":
-        _describe(room, order, event, channel, user, fingerprint)
+        _describe(room, order, event, channel, (fingerprint, user))
         effects = Ledger.pay(order, event.ts, amount)
     elif event.status == "refunded":
         effects = Ledger.refund(order, event.ts, amount)
@@ -225,7 +229,7 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
         _book(room, order, effect, order.channel or channel)
 
 
-def _describe(room: RoomState, order: Order, event: Any, channel: str, user: int | None, fingerprint: bytes) -> None:
+def _describe(room: RoomState, order: Order, event: Any, channel: str, whose: tuple[bytes, int | None]) -> None:
     """Keep what the money will be booked under; the payment's own words win."""
     if order.paid_ts >= 0:
         return
@@ -233,6 +237,7 @@ def _describe(room: RoomState, order: Order, event: Any, channel: str, user: int
         order.channel = channel
     if event.attribution is not None:
         order.is_attributed = event.attribution in ("direct", "indirect")
+    fingerprint, user = whose
     if user is None:
         return
     evidence = room.evidence

@@ -132,7 +132,7 @@ class View:
             share, interval = ivt_ratio(counts, settings), ivt_interval(counts, settings)
             if name and share is not None and interval is not None:
                 told[name] = {"session": {"ivt_ratio": share, "ivt_low": interval[0], "ivt_high": interval[1]}}
-        return told
+        return dict(sorted(told.items()))
 
     def _channel(self, counts: Counts) -> dict[str, Any]:
         spend = counts[SPEND]

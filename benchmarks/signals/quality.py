@@ -59,6 +59,7 @@ MINUTES: Final = 15
 START_TS: Final = 1_767_225_600_000
 BRUSHED: Final = 12
 """One in so many bot visits pays."""
+NAMED: Final = ("channel", "plan_id", "user_id", "device_id", "ip")
 BRUSHED_MINOR: Final = 9_900
 SIGN: Final[dict[str, int]] = {"paid": 1, "refunded": -1}
 SHARED: Final = Path(__file__).resolve().parents[3] / "shared" / "data" / "script_bots"
@@ -218,7 +219,7 @@ def brushed(
             named = {
                 name: event[name] for name in ("channel", "plan_id", "user_id", "device_id", "ip") if name in event
             }
-            order = {
+            order: dict[str, Any] = {
                 "type": "order", "event_id": f"brush-{event['event_id']}", "room_id": room_id, "ts": ts, **named,
                 "order_id": f"b-{event['event_id']}", "status": "paid", "amount_minor": BRUSHED_MINOR,
                 "currency": "CNY", "attribution": "direct",
@@ -226,14 +227,14 @@ def brushed(
             yield max(arrival, ts), room_id, order
 
 
-# -- comment scripts as they were recorded ------------------------------------------------------------------------------
+# -- comment scripts as they were recorded ------------------------------------------------------------
 
 
 def script_bots(folder: Path, seed: int) -> dict[str, Any] | None:
     """Return what is found of recorded scripts' messages, and of honest bursts marked; None without the data.
 
     The data has no moments, visits or addresses. Each recorded room's messages come in random order, one each two
-    seconds, among crowds' bursts: every eight seconds five to nine of 400 viewers write one burst text within two seconds.
+    seconds, among crowds' bursts: every eight seconds five to nine of 400 viewers write one text within two seconds.
     """
     if not (folder / "bot_messages.csv.gz").exists():
         return None
@@ -279,13 +280,14 @@ def script_bots(folder: Path, seed: int) -> dict[str, Any] | None:
 def _comments(room: str, said: list[tuple[int, str, str, bool]]) -> list[tuple[int, bytes]]:
     return [
         (at, orjson.dumps({
-            "type": "comment", "event_id": f"c-{n}", "room_id": room, "ts": START_TS + at, "user_id": user, "text": text,
+            "type": "comment", "event_id": f"c-{n}", "room_id": room, "ts": START_TS + at,
+            "user_id": user, "text": text,
         }))
         for n, (at, user, text, _) in enumerate(said)
     ]  # fmt: skip
 
 
-# -- all of it ----------------------------------------------------------------------------------------------------------
+# -- all of it ------------------------------------------------------------
 
 
 def figures(seeds: Sequence[int] = TEST_SEEDS, *, n_rooms: int = 4, size: float = 1.0) -> dict[str, Any]:

@@ -220,12 +220,13 @@ class Evidence(msgspec.Struct, gc=False):
         return False
 
     def comment(
-        self, user: int, text: int, block: int, now_ms: int, said: tuple[int, int, int], settings: QualitySettings
+        self, user: int, said: tuple[int, int, int, int, int], now_ms: int, settings: QualitySettings
     ) -> tuple[bool, bool]:
-        """Note a comment, `said` being (ts, characters, channel); return (is marked, is copied or repeated)."""
+        """Note a comment, `said` being (text, block, ts, characters, channel); return (is marked, is copied)."""
+        text, block, at_ms, n_characters, channel = said
         is_copied = is_repeated = False
         odd = 0
-        if text and said[1] >= settings.min_repeat_characters:
+        if text and n_characters >= settings.min_repeat_characters:
             n_users, n_own = self.texts.note(text, user, now_ms)
             is_copied, is_repeated = n_users >= settings.repeat_users, n_own >= settings.repeat_own
             odd = is_copied
@@ -234,7 +235,6 @@ class Evidence(msgspec.Struct, gc=False):
         watch = self.comment_watch
         watch.n += 1
         watch.n_odd += odd
-        at_ms, n_characters, channel = said
         self.comments += COMMENT.pack(user, text, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0)
         if len(self.comments) >= MAX_COMMENTS * COMMENT.size:
             del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]

@@ -35,6 +35,8 @@ CLOCK_TOLERANCE: Final = 20
 """An account comes by the clock when each of its last gaps, three at least, is within a twentieth of their median."""
 SPIKE_RATIO: Final = 3.0
 """A stay that many share stands out three times above those a quarter to a half octave beside it."""
+LOOKED_AT: Final = 4.6
+"""ln 100: about so many stays are looked at, and one of them stands out by chance (Bonferroni)."""
 HONEST_LEAST, HONEST_MOST = 0.02, 0.90
 """Share of a pool taken to be honest, at least and at most."""
 CLIP: Final = 3.0
@@ -122,6 +124,7 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], s
     """Return (visits whose stay is one that surprisingly many of their channel share, visits too close to tell)."""
     found: set[int] = set()
     close: set[int] = set()
+    bar = settings.evidence_nats + LOOKED_AT
     by_channel: dict[int, dict[int, list[int]]] = {}
     for place, visit in enumerate(log):
         by_channel.setdefault(visit.channel, {}).setdefault(fine_stay(visit.dwell_ms), []).append(place)
@@ -129,11 +132,14 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], s
         count = {number: len({log[place].user for place in places}) for number, places in bins.items()}
         for number in sorted(bins):
             three = sum(count.get(number + step, 0) for step in (-1, 0, 1))
-            beside = sum(count.get(number + step, 0) for step in (-9, -8, -7, -6, -5, -4, 6, 7, 8, 9, 10, 11)) / 4
+            below = sum(count.get(number + step, 0) for step in (-9, -8, -7, -6, -5, -4))
+            above = sum(count.get(number + step, 0) for step in (6, 7, 8, 9, 10, 11))
+            beside = max(below, above) / 2  # of three bins; the edge of a plateau is no spike
             usual = max(beside, 0.5)
-            if three >= LEAST and three >= SPIKE_RATIO * usual and surplus(three, usual) >= settings.evidence_nats:
+            if three >= LEAST and three >= SPIKE_RATIO * usual and surplus(three, usual) >= bar:
                 for step in (-1, 0, 1):
-                    found.update(bins.get(number + step, ()))
+                    if count.get(number + step, 0) >= usual:  # three times what is usual of one bin
+                        found.update(bins.get(number + step, ()))
                 for step in range(-2, 7):
                     close.update(bins.get(number + step, ()))
     return found, close
@@ -202,6 +208,9 @@ def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
     n_users = len({case.log[place].user for place in case.pool})
     if is_source and surplus(n_users, max(case.n_usual, 1.0)) >= bar:
         families |= IDENTITY
+    n_short = sum(case.log[place].dwell_ms <= settings.short_dwell_ms for place in case.pool)
+    if case.trait == "device" and 2 * n_short >= n:
+        families |= RATE  # needs no comparison: nobody's phone is handed round every two seconds
     nats, size = divergence(seen.stays, [share / n for share in seen.due_stays], case.expected.n)
     if is_source and nats >= bar and size >= least:
         families |= RATE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from pipeline.counters import (
     DWELL_MS,
@@ -93,3 +93,18 @@ def quality(
     if n_leaves >= settings.min_judged and counts[N_SHARED_DEVICE] / n_leaves >= NOTABLE_SHARED:
         reasons.append("shared_devices")
     return round(score, 2), reasons
+
+
+def quality_metrics(counts: Counts, interaction: float | None, settings: QualitySettings) -> dict[str, Any]:
+    """Return a window's metrics of this family, none under the minimum sample."""
+    invalid, interval = ivt_ratio(counts, settings), ivt_interval(counts, settings)
+    if invalid is None or interval is None:
+        return {}
+    score, reasons = quality(counts, invalid, interaction, settings)
+    return {
+        "ivt_ratio": invalid,
+        "ivt_low": interval[0],
+        "ivt_high": interval[1],
+        "quality_score": score,
+        "quality_reasons": reasons,
+    }

@@ -63,6 +63,8 @@ def neighbours(
         return {}
     members = set(pool)
     plain = [user for user in n_of if user not in members]
+    if len(plain) < LEAST:
+        return {}  # nobody to compare them with
     n_plain = sum(n_of[user] for user in plain)
     usual = (n_plain + 10 * USUAL_COMMENTS) / (len(plain) + 10)
     usual_copied = (sum(copied_of[user] for user in plain) + 1.0) / (n_plain + 10.0)
