@@ -181,12 +181,13 @@ def _on_comment(room: RoomState, event: Any, _: int, ctx: Context) -> None:
 
 def _say(room: RoomState, event: Any, user: int, text: str, ctx: Context) -> tuple[bool, bool]:
     """Note what somebody wrote; return (is marked, is copied or repeated)."""
-    identities, evidence, ip = ctx.identities, room.evidence, event.ip
+    identities, evidence, ip, device = ctx.identities, room.evidence, event.ip, event.device_id
     channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
     return evidence.comment(
         user,
         (
             identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,
+            0 if device is None else identities.devices[device],
             0 if ip is None else identities.blocks[address_block(ip)],
             event.ts,
             len(text),

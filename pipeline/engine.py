@@ -39,7 +39,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 3
+ENGINE_VERSION: Final = 4
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]

@@ -123,6 +123,7 @@ class QualitySettings(Section):
     repeat_users: int = Field(5, ge=2, description="users with one long text within a minute [research]")
     repeat_own: int = Field(3, ge=2, description="one user's repeats of a text within a minute [choice]")
     min_repeat_characters: int = Field(6, ge=1, description="shorter texts (666, 扣1) are a crowd's echo [choice]")
+    device_users: int = Field(3, ge=1, description="more users than this on a device in ten minutes [research]")
     evidence_nats: float = Field(
         6.0, gt=0, description="nats; a family of evidence speaks where chance does it less than e^-this [simulated]"
     )

@@ -216,9 +216,7 @@ def brushed(
             if dice.random() >= 1 / BRUSHED:
                 continue
             ts = event["ts"] + 900
-            named = {
-                name: event[name] for name in ("channel", "plan_id", "user_id", "device_id", "ip") if name in event
-            }
+            named: dict[str, Any] = {name: event[name] for name in NAMED if name in event}
             order: dict[str, Any] = {
                 "type": "order", "event_id": f"brush-{event['event_id']}", "room_id": room_id, "ts": ts, **named,
                 "order_id": f"b-{event['event_id']}", "status": "paid", "amount_minor": BRUSHED_MINOR,

@@ -220,10 +220,10 @@ class Evidence(msgspec.Struct, gc=False):
         return False
 
     def comment(
-        self, user: int, said: tuple[int, int, int, int, int], now_ms: int, settings: QualitySettings
+        self, user: int, said: tuple[int, int, int, int, int, int], now_ms: int, settings: QualitySettings
     ) -> tuple[bool, bool]:
-        """Note a comment, `said` being (text, block, ts, characters, channel); return (is marked, is copied)."""
-        text, block, at_ms, n_characters, channel = said
+        """Note a comment, `said` being (text, device, block, ts, characters, channel): (is marked, is copied)."""
+        text, device, block, at_ms, n_characters, channel = said
         is_copied = is_repeated = False
         odd = 0
         if text and n_characters >= settings.min_repeat_characters:
@@ -235,7 +235,8 @@ class Evidence(msgspec.Struct, gc=False):
         watch = self.comment_watch
         watch.n += 1
         watch.n_odd += odd
-        self.comments += COMMENT.pack(user, text, block, at_ms, n_characters, channel, COPIED if is_copied else 0, 1, 0)
+        flags = COPIED if is_copied else 0
+        self.comments += COMMENT.pack(user, text, device, block, at_ms, n_characters, channel, flags)
         if len(self.comments) >= MAX_COMMENTS * COMMENT.size:
             del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]
         return self.act(user, COPIED | 2 if is_copied else 2), is_copied or is_repeated

@@ -209,7 +209,7 @@ def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
     if is_source and surplus(n_users, max(case.n_usual, 1.0)) >= bar:
         families |= IDENTITY
     n_short = sum(case.log[place].dwell_ms <= settings.short_dwell_ms for place in case.pool)
-    if case.trait == "device" and 2 * n_short >= n:
+    if case.trait == "device" and 2 * n_short >= n and _users_of_one(case) > settings.device_users:
         families |= RATE  # needs no comparison: nobody's phone is handed round every two seconds
     nats, size = divergence(seen.stays, [share / n for share in seen.due_stays], case.expected.n)
     if is_source and nats >= bar and size >= least:
@@ -223,6 +223,14 @@ def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
     if n_copied >= settings.repeat_users and 2 * n_copied >= sum(bool(flag & TOOK_PART) for flag in flags):
         families |= CONTENT
     return (_condemned(case, seen) if families.bit_count() >= 2 else []), families
+
+
+def _users_of_one(case: Case) -> int:
+    """Return how many users the source with the most of them has."""
+    users: dict[int, set[int]] = {}
+    for place in case.pool:
+        users.setdefault(case.source(place), set()).add(case.log[place].user)
+    return max(len(some) for some in users.values())
 
 
 def _condemned(case: Case, seen: Tables) -> list[int]:

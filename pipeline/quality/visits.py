@@ -23,8 +23,8 @@ MARKED: Final = 128
 
 VISIT: Final = Struct("<QQQQIBBBB")
 FLAGS_AT: Final = VISIT.size - 3
-"""Place of the flags in a record: the one byte that changes. It is the same in both kinds."""
-COMMENT: Final = Struct("<QQQQIBBBB")
+"""Place of the flags in a visit's record: the one byte that changes."""
+COMMENT: Final = Struct("<QQQQQIBBxx")
 
 DWELL_EDGES_MS: Final = (1_500, 3_000, 5_000, 10_000, 20_000, 40_000, 80_000)
 """Stays in octaves, with the edges of a script's visit (3 s) and of a bounce (5 s) among them."""
@@ -65,13 +65,12 @@ class Comment(NamedTuple):
 
     user: int
     text: int
+    device: int
     block: int
     at_ms: int
     n_characters: int
     channel: int
     flags: int
-    n: int
-    segment: int
 
 
 def stay_of(dwell_ms: int) -> int:

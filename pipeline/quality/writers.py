@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pipeline.quality.inquest import CLIP, CONTENT, IDENTITY, LEAST, OUTCOME_FAMILY, RATE, Guilt
 from pipeline.quality.reference import PRIOR_SHARED, Past
@@ -37,7 +37,7 @@ ACTED: Final = LIKED | CLICKED | PAID
 
 def writers(log: Sequence[Comment], acts: Mapping[int, int], past: Past, settings: QualitySettings) -> dict[int, Guilt]:
     """Return the users whose comments are invalid, with the families that spoke against them."""
-    found = monologues(log, acts, settings) | lockstep(log, settings)
+    found = monologues(log, acts, settings) | lockstep(log, settings) | farms(log, settings)
     for user, guilt in neighbours(log, acts, past, settings).items():
         found[user] = guilt
     return found
@@ -91,20 +91,46 @@ def neighbours(
         return {}
     honest = min(0.9, max(0.02, n_usual / len(pool)))
     prior = math.log((1.0 - honest) / honest)
-    like, like_copied = n_pool / len(pool), min(0.98, max(0.02, n_copied / n_pool))
+    like = Manner(n_pool / len(pool), min(0.98, max(0.02, n_copied / n_pool)))
+    others = Manner(usual, min(usual_copied, 0.98))
     found: dict[int, Guilt] = {}
     for users in by_block.values():
         if len(users) < 2:
             continue
         score = prior
         for user in users:
-            n, copied = n_of[user], copied_of[user]
-            nats = (n - 1) * math.log(max(like - 1.0, 0.05) / max(usual - 1.0, 0.05)) - (like - usual)
-            nats += copied * math.log(like_copied / usual_copied)
-            nats += (n - copied) * math.log((1.0 - like_copied) / (1.0 - min(usual_copied, 0.98)))
-            score += max(-CLIP, min(CLIP, nats))
+            score += max(-CLIP, min(CLIP, like.nats(n_of[user], copied_of[user], others)))
         if score > 0:
             found.update((user, Guilt(families, "block")) for user in users)
+    return found
+
+
+class Manner(NamedTuple):
+    """How people write: comments a writer, and the share of them that are copies."""
+
+    comments: float
+    copied: float
+
+    def nats(self, n: int, copied: int, others: Manner) -> float:
+        """Return the log likelihood ratio, against others, of one who wrote `n` comments, some of them copied."""
+        more, usual = max(self.comments - 1.0, 0.05), max(others.comments - 1.0, 0.05)
+        nats = (n - 1) * math.log(more / usual) - (self.comments - others.comments)
+        nats += copied * math.log(self.copied / others.copied)
+        return nats + (n - copied) * math.log((1.0 - self.copied) / (1.0 - others.copied))
+
+
+def farms(log: Sequence[Comment], settings: QualitySettings) -> dict[int, Guilt]:
+    """Return the users of devices that more of them wrote from than a household has, what others wrote as well."""
+    by_device: dict[int, list[Comment]] = {}
+    for comment in log:
+        if comment.device:
+            by_device.setdefault(comment.device, []).append(comment)
+    found: dict[int, Guilt] = {}
+    for comments in by_device.values():
+        users = {comment.user for comment in comments}
+        n_copied = sum(bool(comment.flags & COPIED) for comment in comments)
+        if len(users) > settings.device_users and 2 * n_copied >= len(comments):
+            found.update((user, Guilt(IDENTITY | CONTENT, "device")) for user in sorted(users))
     return found
 
 

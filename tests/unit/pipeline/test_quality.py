@@ -24,6 +24,7 @@ from pipeline.quality.seen import MAX_KEYS, MAX_USERS_PER_KEY, Generations
 from pipeline.quality.surprise import chi_squared_nats, divergence, shortfall, surplus
 from pipeline.quality.visits import (
     CLICKED,
+    COMMENT,
     LIKED,
     MARKED,
     N_OUTCOMES,
@@ -325,7 +326,7 @@ def test_bots_of_each_make_are_found_among_people(trait: str, seed: int) -> None
     found = inquest(log, {}, START_MS + 900_000, SETTINGS)
     n_found = sum(place >= len(people) for place in found)
     assert n_found >= 0.8 * len(bots)
-    assert len(found) - n_found <= 0.1 * len(people)  # who happens to stay as long as a task asks cannot be told
+    assert len(found) - n_found <= 0.16 * len(people)  # who happens to stay as long as a task asks cannot be told
     assert all(guilt.families.bit_count() >= 2 for guilt in found.values())
 
 
@@ -342,8 +343,10 @@ def test_the_order_of_the_log_condemns_nobody_else(seed: int, random: Any) -> No
 # -- comments -----------------------------------------------------------------------------------------------------
 
 
-def said(user: int, text: int, at_s: float, *, block: int = 0, n_characters: int = 12, flags: int = 0) -> Comment:
-    return Comment(user, text, block, START_MS + round(at_s * 1_000), n_characters, 1, flags, 1, 0)
+def said(
+    user: int, text: int, at_s: float, *, block: int = 0, device: int = 0, n_characters: int = 12, flags: int = 0
+) -> Comment:
+    return Comment(user, text, device, block, START_MS + round(at_s * 1_000), n_characters, 1, flags)
 
 
 def test_a_crowd_that_answers_at_once_is_an_echo_and_a_script_is_not() -> None:
@@ -394,7 +397,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
         now_ms = START_MS + n * 3
         evidence.enter(3 * n)
         evidence.act(3 * n + 1, LIKED)
-        evidence.comment(3 * n + 1, (n, n, now_ms, 12, 0), now_ms, SETTINGS)
+        evidence.comment(3 * n + 1, (n, n, n, now_ms, 12, 0), now_ms, SETTINGS)
         evidence.leave(
             3 * n + 2, n, n, now_ms, (now_ms, n % 90_000, evidence.channel(f"c{n}"), evidence.segment(f"s{n}"))
         )
@@ -405,7 +408,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
             evidence.review(now_ms, SETTINGS)
     limits = {
         "visits": evidence_module.MAX_VISITS * VISIT.size,
-        "comments": evidence_module.MAX_COMMENTS * VISIT.size,
+        "comments": evidence_module.MAX_COMMENTS * COMMENT.size,
         "doing": evidence_module.MAX_DOING,
         "buyers": evidence_module.MAX_BUYERS,
         "channels": evidence_module.MAX_PLACES,
@@ -584,11 +587,19 @@ def test_one_who_repeats_a_sentence_is_condemned_by_nothing_else() -> None:
     assert suspects(settle(log)) == 0
 
 
-def test_a_script_that_posts_one_text_moves_no_mood() -> None:
+def test_a_script_that_posts_one_text_from_a_farm_is_found_and_moves_no_mood() -> None:
     log = Partition()
     for n in range(100):
         log.at(n / 10, "comment", text="这个主播是骗子大家快跑", user_id=f"b{n}", device_id=f"farm{n % 5}")
-    assert settle(log).session().get("n_scored", 0) <= SETTINGS.repeat_users
+    assert suspects(settle(log)) == 100
+    assert log.session().get("n_scored", 0) <= SETTINGS.repeat_users
+
+
+def test_a_family_on_one_tablet_may_join_a_crowd_s_slogan() -> None:
+    log = Partition()
+    for n in range(100):
+        log.at(n / 10, "comment", text="今天全场五折买一送一", user_id=f"u{n}", device_id=f"d{n // 3}")
+    assert suspects(settle(log)) == 0
 
 
 def test_orders_that_came_before_their_buyer_was_found_leave_the_valid_return_too() -> None:
