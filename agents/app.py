@@ -86,6 +86,7 @@ class Worker:
             policy=settings.policy,
             versions={"engine": ENGINE_VERSION, "policy": settings.policy.version()},
             control_key=control_key,
+            ticked_ts=self.rooms.ticked_ts,
             ticks=settings.worker.clock,
         )
         self.table = SnapshotTable(

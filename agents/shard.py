@@ -64,6 +64,10 @@ class EngineLike(Protocol):
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Go on from snapshots."""
 
+    @property
+    def ticked_ts(self) -> int | None:
+        """When the newest tick applied was written; None before the first."""
+
 
 class EngineError(RuntimeError):
     """The engine could not do its work; its words say for which partition and offset."""

@@ -94,6 +94,10 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "hourly_limit": ("this hour's limit of change is reached", "已达每小时调幅上限"),
     "floor_cap": ("the bid is at its floor or cap", "出价已到上下限"),
     "smallest_step": ("the step would be under 1 %", "调整幅度不足 1%"),
+    "unattended": (
+        "nobody was at work when this happened: it came out of a backlog",
+        "事件发生时无人处理：来自积压",
+    ),
     "expired_at_birth": ("too late: it came out of a backlog", "积压所致，生成时已过期"),
     "alive": ("the pipeline is alive", "心跳正常"),
 }

@@ -16,13 +16,14 @@ from typing import Any, Final, NamedTuple
 
 from agents.kafka import partition_of
 from benchmarks.field import PARTITIONS
-from benchmarks.live import START_S, Deployment, Pacing, Seen, Watcher, Worker, percentiles
+from benchmarks.live import START_S, Deployment, Had, Pacing, Seen, Watcher, percentiles, shares
 from benchmarks.pacing import HOT_ROOM, PROBE, Load
 from schemas.topics import BID_COMMANDS, ROOM_ANOMALIES, ROOM_SIGNALS
 
 PROBE_EVERY_S: Final = 20.0
 """A room is probed again once it is calm: twice a plan's 5 s of looking, and room to spare."""
 WARM_UP_S: Final = 10.0
+JOINS, LEAVES = "a second worker joins", "it leaves"
 LAST_S: Final = 3.0
 """How long outputs of the last probes are waited for."""
 KINDS: Final[dict[str, str]] = {"anomaly": ROOM_ANOMALIES, "command": BID_COMMANDS, "signals": ROOM_SIGNALS}
@@ -80,16 +81,16 @@ def latencies(probes: list[tuple[str, float]], effects: list[Effect]) -> dict[st
     took: dict[str, list[float | None]] = {kind: [] for kind in KINDS}
     for room, sent_ms in probes:
         end_ms = min((later for later in nexts[room] if later > sent_ms), default=float("inf"))
-        opened = _first(by_room["anomaly", room], lambda one, a=sent_ms, z=end_ms: a <= one.ts < z)
-        held = _first(by_room["command", room], lambda one, a=sent_ms, z=end_ms: a <= one.ts < z)
-        told = opened and _first(by_room["signals", room], lambda one, ts=opened.ts: one.ts == ts)
+        opened = _first([one for one in by_room["anomaly", room] if sent_ms <= one.ts < end_ms])
+        held = _first([one for one in by_room["command", room] if sent_ms <= one.ts < end_ms])
+        told = opened and _first([one for one in by_room["signals", room] if one.ts == opened.ts])
         for kind, one in (("anomaly", opened), ("command", held), ("signals", told)):
             took[kind].append(None if one is None else one.read_ms - sent_ms)
     return took
 
 
-def _first(effects: list[Effect], fits: Callable[[Effect], bool]) -> Effect | None:
-    return next((one for one in effects if fits(one)), None)
+def _first(effects: list[Effect]) -> Effect | None:
+    return effects[0] if effects else None
 
 
 def summary(probes: list[tuple[str, float]], effects: list[Effect]) -> dict[str, Any]:
@@ -120,6 +121,7 @@ class _Measurement:
 
     def __init__(self, plan: Plan, made: Deployment, watcher: Watcher, tell: Tell) -> None:
         self._plan, self._made, self._watcher, self._tell = plan, made, watcher, tell
+        self._took_s: dict[str, float] = {}
         self._load = Load(
             made.bootstrap, plan.n_rooms, PARTITIONS, plan.rate, 4 * (plan.seconds + WARM_UP_S + START_S), plan.seed,
             probe_every_s=PROBE_EVERY_S,
@@ -129,18 +131,16 @@ class _Measurement:
         """Return every phase's summary."""
         plan = self._plan
         pacing = self._begin(self._load)
+        had, begun_s = Had.of(self._made.workers[0].process.pid), time.monotonic()
         phases = {"steady": self._phase("steady")}
+        worker = shares(had, Had.of(self._made.workers[0].process.pid), time.monotonic() - begun_s)
         if plan.rebalances:
-            second: Worker | None = None
-
-            def join() -> None:
-                nonlocal second
-                second = self._made.start_worker()
-                second.await_ready()
-
-            phases["join"] = self._phase("a second worker joins", join)
-            phases["leave"] = self._phase("it leaves", lambda: second and second.end())
-        found = {"load": self._end(pacing)}
+            made = self._made
+            phases["join"] = self._phase(JOINS, lambda: made.start_worker().await_ready())
+            phases["leave"] = self._phase(LEAVES, made.workers[-1].end)
+        found: dict[str, Any] = {"load": self._end(pacing), "worker_while_steady": worker}
+        if plan.rebalances:
+            found |= {"start_s": self._took_s[JOINS], "stop_s": self._took_s[LEAVES]}
         found |= {name: summary(_between(pacing, *phase), self._watcher.seen) for name, phase in phases.items()}
         return found | (self._hot(_between(pacing, *phases["steady"])) if plan.is_hot else {})
 
@@ -169,6 +169,7 @@ class _Measurement:
         self._tell(words)
         begun_ms = time.time_ns() / 1e6
         first()
+        self._took_s[words] = round(time.time_ns() / 1e9 - begun_ms / 1e3, 1)
         time.sleep(self._plan.seconds)
         return begun_ms, time.time_ns() / 1e6
 

@@ -1,4 +1,4 @@
-"""A deployment as operators have it, watched from outside: topics, worker processes, a paced load, what comes out when."""
+"""A deployment as operators have it, watched from outside: topics, workers, a paced load, what comes out when."""
 
 from __future__ import annotations
 
@@ -117,6 +117,34 @@ class Watcher:
         if self._failed is not None:
             msg = f"outputs must be readable, got {self._failed}"
             raise TimeRunFailedError(msg)
+
+
+class Had(NamedTuple):
+    """Seconds that a process's threads had a processor, and seconds they could have used one and waited for it."""
+
+    run_s: float
+    wait_s: float
+
+    @classmethod
+    def of(cls, pid: int) -> Had | None:
+        """Return what a process had so far; None where the system does not say (Linux does)."""
+        try:
+            found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        except OSError:
+            return None
+        return cls(sum(int(one[0]) for one in found) / 1e9, sum(int(one[1]) for one in found) / 1e9) if found else None
+
+
+def shares(before: Had | None, after: Had | None, seconds: float) -> dict[str, float] | None:
+    """Return processors had and waited for on average, between two moments; None where unknown.
+
+    >>> shares(Had(1.0, 0.5), Had(3.0, 0.5), 4.0)
+    {'processors': 0.5, 'waited_for': 0.0}
+    """
+    if before is None or after is None:
+        return None
+    run_s, wait_s = after.run_s - before.run_s, after.wait_s - before.wait_s
+    return {"processors": round(run_s / seconds, 2), "waited_for": round(wait_s / seconds, 2)}
 
 
 class Worker:

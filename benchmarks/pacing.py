@@ -30,6 +30,9 @@ PROBE: Final = "probe"
 POOL_S: Final = 10.0
 """Seconds of the load in the pool: longer than the 5 s between a room's emissions, so that two do not look alike."""
 MAX_POOL: Final = 300_000
+ENOUGH: Final = 12
+"""Events a room from which hardly one of 20,000 has none: e**-12 x 20,000 = 0.1."""
+TURNS: Final = 4
 SLICE_S: Final = 0.005
 PROBE_OUT_S: Final = 8.0
 """How long a probe's plan stays out of budget: plans are looked at every 5 s, and must be seen to be back."""
@@ -54,6 +57,8 @@ class Load(NamedTuple):
     probe_every_s: float = 0.0
     opens: bool = True
     """Whether rooms are opened first; those of an earlier load are open."""
+    is_even: bool = False
+    """Whether rooms take turns: one event each, again and again, so that none is silent for long."""
     n_ended: int = 0
     """Rooms that are opened, used for a while and ended before the pace begins."""
 
@@ -95,11 +100,13 @@ def template(record: Record, n_partitions: int) -> Template:
 
 def pool(load: Load) -> list[Template]:
     """Return the events that the load is made of, in order."""
-    n_events = min(max(int(load.rate * POOL_S), 2_000), MAX_POOL)
+    n_events = min(max(int(load.rate * POOL_S), ENOUGH * load.n_rooms if load.is_even else 2_000), MAX_POOL)
     n_hot = int(n_events * load.hot_share)
     usual = Workload(load.n_rooms, load.seed, load.rate).take(n_events - n_hot)
     hot = Workload(1, load.seed + 1, load.rate).take(n_hot)
     made = [template(record, load.n_partitions) for record in usual]
+    if load.is_even:
+        return _in_turns(made)
     if not hot:
         return made
     hot_made = [template(_renamed(record), load.n_partitions) for record in hot]
@@ -107,6 +114,14 @@ def pool(load: Load) -> list[Template]:
     places = {int(number * step) for number in range(n_hot)}
     sources = (iter(hot_made), iter(made))
     return [found for n in range(n_events) if (found := next(sources[n not in places], None)) is not None]
+
+
+def _in_turns(events: list[Template]) -> list[Template]:
+    """Return some events of each room, one of each after the other."""
+    by_room: dict[bytes, list[Template]] = {}
+    for event in events:
+        by_room.setdefault(event.key, []).append(event)
+    return [own[turn % len(own)] for turn in range(TURNS) for own in by_room.values()]
 
 
 def _renamed(record: Record) -> Record:
@@ -245,7 +260,12 @@ def main() -> None:
     load = Load(**orjson.loads(sys.argv[1]))
     events = pool(load)
     pacer, is_over = Pacer(load), threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), is_over.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()  # until it is closed, or its owner is gone
+        is_over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     for source in (lives(load), openings(load) if load.opens else ()):
         for event in source:
             pacer.send(event, time.time_ns() // 1_000_000)

@@ -32,6 +32,7 @@ class Star(msgspec.Struct, gc=False):
     n_late: int = 0
     n_shed: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    attended_until_ms: int = -1
 
 
 class Context:

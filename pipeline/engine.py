@@ -15,12 +15,13 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, retirement, segments, shedding
+from pipeline import attendance, control, parking, retirement, segments, shedding
 from pipeline.admission import Admission
-from pipeline.agenda import Agenda
+from pipeline.agenda import Agenda, Due
 from pipeline.apply import KINDS, Kind, apply, start_meaning
 from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context
+from pipeline.dormancy import Head, Rooms, head_of, may_sleep
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
@@ -88,15 +89,15 @@ class Engine:
         )
         self.partition = partition
         self._keeps_policy = keep_policy
-        self._rooms: dict[str, RoomState] = {}
+        self._agenda = Agenda()
+        self._rooms = Rooms(self._agenda)
         self._admission = Admission(
             self._ctx,
-            self._rooms.get,
+            self._rooms.find,
             self._blank_room,
             control_key=settings.control_key.get_secret_value().encode() if settings.control_key else None,
             trusts_log=settings.trust_log,
         )
-        self._agenda = Agenda()
         self._dirty: dict[str, None] = {}
         self._orphans: dict[str, list[str]] = {}
         """Segments that are in the changelog and no room names."""
@@ -104,6 +105,7 @@ class Engine:
         self._outcomes: dict[str, dict[str, Any]] | None = {} if keep_outcomes else None
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
+        self._ticked_ts: int | None = None
         self._touched = -1
         """Offset of the last record that changed a room."""
         self._met = -1
@@ -115,7 +117,8 @@ class Engine:
     def counters(self) -> Counters:
         """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
         star = self._ctx.star
-        counted: list[RoomState | Farewell] = [*self._rooms.values(), *self._departures.expected()]
+        asleep = (room.head for room in self._rooms.asleep.values())
+        counted: list[RoomState | Head | Farewell] = [*self._rooms.values(), *asleep, *self._departures.expected()]
         rejects = dict(star.rejects)
         for one in counted:
             for reason, n in one.rejects.items():
@@ -140,9 +143,14 @@ class Engine:
         return None if self._ctx.star.clock_ms < 0 else self._ctx.star.clock_ms
 
     @property
+    def ticked_ts(self) -> int | None:
+        """When the newest tick applied here was written, by its writer; None before the first since `restore`."""
+        return self._ticked_ts
+
+    @property
     def n_rooms(self) -> int:
         """Rooms held."""
-        return len(self._rooms)
+        return self._rooms.n_held
 
     @property
     def policy_version(self) -> str:
@@ -208,7 +216,7 @@ class Engine:
         `goes_on` says that an element before it in the same record changed the room.
         """
         kind = KINDS[type(event)]
-        room = self._rooms.get(event.room_id)
+        room = self._rooms.get(event.room_id) or self._rooms.wake(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
                 # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
@@ -368,7 +376,10 @@ class Engine:
             star.clock_ms = stamp_ms
             self._beat(stamp_ms)
             return
-        for at_ms, room in self._agenda.pass_to(passed_ms):
+        for at_ms, due in self._agenda.pass_to(passed_ms):
+            room = self._awake(due)
+            if room is None:
+                continue
             if room.is_gone:
                 self._let_go(room, self._departures.arrived(room), out)
                 continue
@@ -396,6 +407,15 @@ class Engine:
             if beat_ms is not None:
                 out.append(self._heartbeat(beat_ms))
         star.clock_ms = stamp_ms
+
+    def _awake(self, due: Due) -> RoomState | None:
+        """Return the room that is due; None where it was woken before and is due at another moment."""
+        if isinstance(due, RoomState):
+            return due
+        room = self._rooms.wake(due.room_id)
+        if room is not None:
+            room.due_ms = -1
+        return room
 
     def _beat(self, now_ms: int) -> int | None:
         """Return the heartbeat that is due at `now_ms`, the newest alone where several were passed at once."""
@@ -557,6 +577,8 @@ class Engine:
         star.seen.go_on(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
         if kind == "tick":
+            attendance.note(star, event)
+            self._ticked_ts = event.ts
             return
         if kind == "control":
             retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
@@ -633,6 +655,7 @@ class Engine:
 
     def snapshot(self) -> dict[str, bytes]:
         """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for."""
+        self._rooms.wake_all()
         states = {room_id: whole(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
 
@@ -657,7 +680,10 @@ class Engine:
             return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id))
         room = self._rooms[room_id]
         parts, retired = segments.extend(room)
-        return Saved((*parts, (room_id, dump_hot(room))), (*self._orphans.pop(room_id, ()), *retired))
+        hot = dump_hot(room)
+        if may_sleep(room, self._ctx.policy.engine.ledger_ms):
+            self._rooms.sleep(room, hot)
+        return Saved((*parts, (room_id, hot)), (*self._orphans.pop(room_id, ()), *retired))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -667,21 +693,30 @@ class Engine:
         SnapshotError
             Bytes that this version cannot read; nothing was taken.
         """
+        star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
+        policy = Policy.model_validate_json(star.policy) if star.policy else self._ctx.policy
         rooms: dict[str, RoomState] = {}
+        asleep: list[tuple[Head, bytes]] = []
         ledgers: dict[str, dict[str, bytes]] = {}
         for key, data in snapshots.items():
             room_id, mark, _ = key.partition("\0")
             if mark:
                 ledgers.setdefault(room_id, {})[key] = data
             elif key != EVERY_ROOM:
-                rooms[room_id] = load_room(data)
+                head = head_of(data)
+                if may_sleep(head, policy.engine.ledger_ms):
+                    asleep.append((head, data))
+                else:
+                    rooms[room_id] = load_room(data)
         orphans: dict[str, list[str]] = {}
-        for room_id, room in rooms.items():
-            try:
+        try:
+            for room_id, room in rooms.items():
                 orphans[room_id] = segments.load(room, ledgers.get(room_id, {}))
-            except segments.BrokenChainError as error:
-                raise SnapshotError(str(error)) from error
-        star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
+            for head, data in asleep:
+                orphans[head.room_id] = self._rooms.keep_asleep(head, data, ledgers.get(head.room_id, {}))
+        except segments.BrokenChainError as error:
+            self._rooms.asleep.clear()
+            raise SnapshotError(str(error)) from error
         self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
         for room_id, room in rooms.items():
             if self._departures.has_left(room, star.evaluated_ms):
@@ -691,7 +726,7 @@ class Engine:
         self._ctx.star = star
         self._next_tick_ms = -1
         if star.policy:
-            self._ctx.set_policy(Policy.model_validate_json(star.policy))
+            self._ctx.set_policy(policy)
         for room in rooms.values():
             retirement.begin_time(room, self._ctx)
         for room in {id(room): room for room in (*self._rooms.values(), *self._departures.markers)}.values():
@@ -700,6 +735,7 @@ class Engine:
 
     def _end_ms(self) -> int:
         tick_ms = self._ctx.tick_ms
+        self._rooms.wake_all()
         rooms = (room.largest_ts for room in self._rooms.values())
         largest = max(self._ctx.star.largest_ts, 0, max(rooms, default=0))
         return largest - largest % tick_ms + tick_ms

@@ -321,8 +321,10 @@ class KafkaSettings(Section):
         None, ge=1, le=10, description="copies that a write waits for; the broker's own default if not given"
     )
     app_id: str = Field("roompulse", min_length=1, max_length=100, description="consumer group and changelog prefix")
-    session_timeout_s: float = Field(10.0, ge=1)
-    heartbeat_interval_s: float = Field(3.0, gt=0)
+    session_timeout_s: float = Field(
+        6.0, ge=1, description="the least a broker allows by itself; half of what a worker's death costs [measured]"
+    )
+    heartbeat_interval_s: float = Field(1.0, gt=0, description="also how late a worker hears of a rebalance [measured]")
     rebalance_timeout_s: float = Field(10.0, ge=1)
 
     @model_validator(mode="after")

@@ -138,6 +138,11 @@ class ChainEngine:
     def _hot(room: Room) -> bytes:
         return json.dumps([room.offset, list(room.chain), sorted(room.open.items()), room.total, room.is_gone]).encode()
 
+    @property
+    def ticked_ts(self) -> int | None:
+        """It takes no notice of ticks."""
+        return None
+
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take states back; a key that is named and missing, or amounts that do not add up, are an error."""
         named: set[str] = set()

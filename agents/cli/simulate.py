@@ -64,6 +64,10 @@ def run(
     labels: Annotated[
         Path | None, typer.Option(help="File for what single events are: invalid, or what a comment means.")
     ] = None,
+    returns: Annotated[
+        Path | None,
+        typer.Option(help="File for every order and every minute's spend, with what comes of it in the end."),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter, e.g. bots.task_s=45.")
     ] = None,
@@ -107,7 +111,8 @@ def run(
         arrivals = _labelled(arrivals, world, labels)
     sent = _write(arrivals, out) if broker is None else _send(arrivals, broker, rate)
     if truth is not None:
-        _write_truth(world, truth)
+        rooms_told = ({"type": "room", **books.as_dict()} for books in world.books().values())
+        _write_lines("--truth", truth, [*(trouble.as_dict() for trouble in world.truth()), *rooms_told])
     summary = {
         "scenario": scenario,
         "seed": seed,
@@ -118,6 +123,16 @@ def run(
         "n_troubles": len(world.truth()),
         "rooms": {room_id: books.as_dict() for room_id, books in world.books().items()},
     }
+    if returns is not None:
+        world.settle()  # the world ends here: nothing else is read of it
+        _write_lines(
+            "--returns",
+            returns,
+            [
+                *(cohort.as_dict() for cohort in world.cohorts()),
+                *(order.as_dict() for order in world.orders()),
+            ],
+        )
     if as_json:
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     elif broker is not None or out != STDOUT:
@@ -203,12 +218,13 @@ def _write_labels(world: World, file: BinaryIO) -> None:
         file.write(orjson.dumps(label.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
 
 
-def _write_truth(world: World, path: Path) -> None:
-    lines = [orjson.dumps(trouble.as_dict(), option=orjson.OPT_APPEND_NEWLINE) for trouble in world.truth()]
+def _write_lines(option: str, path: Path, lines: Iterable[dict[str, Any]]) -> None:
     try:
-        path.write_bytes(b"".join(lines))
+        with path.open("wb") as file:
+            for line in lines:
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
     except OSError as error:
-        msg = f"--truth must be a file that can be written, got {path}: {error.strerror or error}"
+        msg = f"{option} must be a file that can be written, got {path}: {error.strerror or error}"
         raise ProgramError(msg) from None
 
 

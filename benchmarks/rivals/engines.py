@@ -85,6 +85,11 @@ class CountingEngine:
     def settle(self, offset: int) -> None:
         """Nothing rests on what is durable."""
 
+    @property
+    def ticked_ts(self) -> int | None:
+        """It takes no notice of ticks."""
+        return None
+
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Go on from snapshots."""
         for room_id, value in snapshots.items():

@@ -1,5 +1,6 @@
 """Rooms with known truth: a seeded world that answers bids, has troubles and writes down which."""
 
+from pipeline.simulate.ledger import Cohort, Order
 from pipeline.simulate.market import Applied
 from pipeline.simulate.parameters import DEFAULT_START_TS, Parameters
 from pipeline.simulate.scenarios import SCENARIOS, Scenario, UnknownScenarioError
@@ -14,8 +15,10 @@ __all__ = [
     "Applied",
     "Arrival",
     "Books",
+    "Cohort",
     "Event",
     "Label",
+    "Order",
     "ParameterError",
     "Parameters",
     "Scenario",

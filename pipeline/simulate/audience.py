@@ -11,7 +11,7 @@ from pipeline.simulate import comments
 from pipeline.simulate.comments import Said
 from pipeline.simulate.dice import Dice, Weighted
 from pipeline.simulate.market import Plan
-from pipeline.simulate.parameters import CURRENCY, SECOND_MS, Channel, Segment
+from pipeline.simulate.parameters import SECOND_MS, Channel, Segment
 from pipeline.simulate.timeline import Timeline
 
 Viewer = dict[str, Any]
@@ -108,6 +108,7 @@ class Audience:
         )
         for change in self.manners:
             manner = change.manner(ts, viewer, manner)
+        timeline.ledger.cohort(channel.name, viewer.get("plan_id"), ts).n_enters += 1
         bounces = dice.chance(manner.bounce_ratio)
         if bounces:
             dwell_ms = dice.between(1_000, 5_000)
@@ -226,4 +227,9 @@ class Audience:
         dice = self._timeline.dice
         amount_minor = min(500_000, int(100 * (1.0 - dice.uniform()) ** -0.9))
         self._timeline.books.gift_minor += amount_minor
-        self._timeline.emit("order", "gift", ts, {**viewer, "amount_minor": amount_minor, "currency": CURRENCY})
+        self._timeline.emit(
+            "order",
+            "gift",
+            ts,
+            {**viewer, "amount_minor": amount_minor, "currency": self._timeline.parameters.currency},
+        )

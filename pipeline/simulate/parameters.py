@@ -16,7 +16,6 @@ DEFAULT_START_TS: Final = 1_748_779_200_000
 """2025-06-01 12:00 UTC, 20:00 in Shanghai: a constant, so that the same seed gives the same bytes."""
 ZONE_MS: Final = 8 * 3_600_000
 """The accounts' calendar day is China's: `stat_date` turns at 16:00 UTC."""
-CURRENCY: Final = "CNY"
 SECOND_MS: Final = 1_000
 
 
@@ -217,6 +216,14 @@ class Parameters:
     session_s: int = 4 * 3_600
     stages: tuple[Literal["acquisition", "retention", "promotion"], ...] = ("acquisition", "retention", "promotion")
 
+    # Course of a session and of time
+    shape: tuple[float, ...] = (0.75, 1.0, 1.08, 1.1, 1.08, 1.05, 1.0, 0.9, 0.75)
+    """Factors on all traffic at evenly spaced moments from the session's first to its last, straight in between."""
+    hours: tuple[float, ...] = ()
+    """24 factors on all traffic by the hour in China, straight in between the hours' beginnings; empty is no curve."""
+    weekend_factor: float = 1.0
+    """On all traffic of China's Saturdays and Sundays."""
+
     # Traffic: waves of the recommendation engine, an AR(1) of log traffic stepped every 10 s.
     wave_keep: float = 0.95
     wave_sigma: float = 0.03
@@ -256,22 +263,43 @@ class Parameters:
     burst_factor: float = 2.2
     explain_factor: float = 0.8
     pause_factor: float = 0.4
+    appeal_sigma: float = 0.15
+    """Of the log-normal factor (mean 1) on conversion, by product."""
 
     # Orders
     prompt_ratio: float = 0.75
     """Orders made within seconds of the click (direct); the others come later (indirect)."""
+    prompt_mean_s: float = 8.0
     late_order_mean_s: float = 300.0
+    """After 30 s in which nobody makes up their mind."""
+    late_order_kind: Literal["exponential", "lognormal", "pareto"] = "exponential"
+    late_order_shape: float = 1.5
+    """Sigma of the log-normal, exponent of the Pareto tail (above 1); the mean stays what it is."""
     pay_ratio: float = 0.90
     pay_median_s: float = 12.0
     pay_sigma: float = 0.9
     cancel_after_s: int = 900
-    refund_ratio: float = 0.06
+    refund_ratio: float = 0.10
+    """Of paid orders, in the end; the mean over products."""
+    refund_sigma: float = 0.5
+    """Of the log-normal factor on it, by product."""
+    refund_most: float = 0.9
+    refund_soon_ratio: float = 0.4
+    """Of the refunds, those in remorse, after `refund_mean_s`; the others come days later."""
     refund_mean_s: float = 900.0
+    refund_late_median_s: float = 2.0 * 86_400
+    refund_late_sigma: float = 0.8
     partial_refund_ratio: float = 0.15
     quantity_tail: float = 2.4
     """P(quantity > n) falls like (n + 1) to this power: heavy, with a mean."""
     quantity_max: int = 12
     amount_sigma: float = 0.20
+    currency: str = "CNY"
+    """Of the session: settings, spend, gifts and, but for the foreign ones, orders."""
+    foreign_ratio: float = 0.0
+    """Of the orders, those in another currency, at a fixed rate; the books add amounts as they are written."""
+    foreign_currency: str = "USD"
+    foreign_rate: float = 7.2
 
     # The market's answer to a bid `level` times the reference, see `market.py`.
     volume_power: float = 1.2
@@ -279,7 +307,8 @@ class Parameters:
     click_cost_spread: float = 0.25
 
     # Reports
-    report_s: tuple[int, int] = (10, 15)
+    report_s: tuple[int, int] = (10, 60)
+    """Between two reports of a plan, even for one plan; the spend feed promises the longest and its lag."""
     plan_report_s: int = 60
     presence_s: int = 30
     feed_heartbeat_s: int = 10

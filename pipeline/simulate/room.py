@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import partial
 from math import exp
 from typing import Any, Final
 
 from pipeline.simulate.audience import Audience, OtherManner, OtherPerson
 from pipeline.simulate.dice import Dice
-from pipeline.simulate.market import Applied, ClickPrice, Plan, Value
-from pipeline.simulate.parameters import CURRENCY, SECOND_MS, Channel, Parameters
-from pipeline.simulate.shop import OrderLoss, Shop
+from pipeline.simulate.market import Applied, ClickPrice, ClickRate, Plan, Value
+from pipeline.simulate.parameters import SECOND_MS, ZONE_MS, Channel, Parameters
+from pipeline.simulate.shop import Aversion, OrderLoss, OrderRewrite, PaymentLoss, Shop
 from pipeline.simulate.timeline import Arrival, Holder, Timeline
 from pipeline.simulate.troubles import FAULTS, Fault, FeedDead, Place
 from pipeline.simulate.truth import Trouble
@@ -36,6 +37,7 @@ class Room:
         self._faults: list[Fault] = []
         self._is_over = False
         self._wave = 0.0
+        self._season = season(parameters, start_ts, start_ts)
         self._channels = tuple(parameters.channels.values())
         dice = Dice(seed, index)
         self._dice = dice
@@ -53,6 +55,7 @@ class Room:
             kind.channel: Plan(self.timeline, kind, kind.click_cost_minor * click_cost_factor)
             for kind in parameters.plans.values()
         }
+        self._sources = [(channel, self.plans.get(channel.name)) for channel in self._channels]
         usual_enters_s = (
             sum(channel.enters_s * (1.0 - channel.bounce_ratio) for channel in self._channels) * self.traffic
         )
@@ -112,10 +115,19 @@ class Room:
         if isinstance(fault, OtherManner):
             self.audience.manners.append(fault)
         if isinstance(fault, OrderLoss):
-            self.shop.losses.append(fault)
+            self.shop.order_losses.append(fault)
+        if isinstance(fault, PaymentLoss):
+            self.shop.payment_losses.append(fault)
+        if isinstance(fault, Aversion):
+            self.shop.aversions.append(fault)
+        if isinstance(fault, OrderRewrite):
+            self.shop.rewrites.append(fault)
         if isinstance(fault, ClickPrice):
             for plan in self.plans.values():
                 plan.prices.append(fault)
+        if isinstance(fault, ClickRate):
+            for plan in self.plans.values():
+                plan.rates.append(fault)
         if isinstance(fault, Holder):
             self.timeline.holders.append(fault)
 
@@ -140,6 +152,11 @@ class Room:
             self._second()
         return self.timeline.take(to_ts)
 
+    def settle(self, until_ts: int) -> None:
+        """Let those who are there finish what they began, without newcomers and reports that anybody reads."""
+        self._is_over = True
+        self.timeline.run_until(until_ts)
+
     def truth(self) -> list[Trouble]:
         """Return the room's troubles as far as they went."""
         return [fault.truth() for fault in self._faults]
@@ -150,7 +167,7 @@ class Room:
         end_ts = self.start_ts + parameters.session_s * SECOND_MS
         settings: dict[str, Any] = {
             "stage": parameters.stages[self.index % len(parameters.stages)],
-            "currency": CURRENCY,
+            "currency": parameters.currency,
             "target_roas": parameters.target_roas,
             "budget_minor": round(parameters.budget_minor * parameters.size),
             "planned_end_ts": end_ts,
@@ -184,26 +201,35 @@ class Room:
         self.next_ts = ts + SECOND_MS
 
     def _arrivals(self, ts: int) -> None:
+        """Let this second's viewers come: one Poisson count for all channels, then the channel of each."""
         dice, lost_ratio = self._dice, self.parameters.lost_click_ratio
-        wave = exp(self._wave)
-        for channel in self._channels:
-            rate = channel.enters_s * self.traffic
-            plan = self.plans.get(channel.name)
+        usual, wave = self.traffic * self._season, exp(self._wave)
+        total = 0.0
+        edges: list[float] = []
+        for channel, plan in self._sources:
             if plan is None:
-                for _ in range(dice.poisson(rate * wave)):
-                    self.audience.enter(ts + dice.between(0, SECOND_MS - 1), channel, None)
-                continue
-            rate *= plan.volume() / (1.0 - lost_ratio)
-            plan.exposure += rate
-            for _ in range(dice.poisson(rate)):
-                moment = ts + dice.between(0, SECOND_MS - 1)
+                rate = channel.enters_s * usual * wave
+            else:
+                rate = channel.enters_s * usual * plan.volume() / (1.0 - lost_ratio)
+                plan.exposure += rate
+                if plan.rates:
+                    rate *= plan.click_rate(ts)
+            total += rate
+            edges.append(total)
+        for _ in range(dice.poisson(total)):
+            place = bisect_right(edges, dice.uniform() * total)
+            channel, plan = self._sources[min(place, len(edges) - 1)]
+            moment = ts + dice.between(0, SECOND_MS - 1)
+            if plan is not None:
                 plan.bill_click(moment, dice)
-                if not dice.chance(lost_ratio):
-                    self.audience.enter(moment, channel, plan)
+                if dice.chance(lost_ratio):
+                    continue
+            self.audience.enter(moment, channel, plan)
 
-    def _move_wave(self, _ts: int) -> None:
-        """The recommendation engine's free traffic comes in waves."""
+    def _move_wave(self, ts: int) -> None:
+        """Free traffic comes in the recommendation engine's waves, all of it as the session and the day go."""
         parameters = self.parameters
+        self._season = season(parameters, self.start_ts, ts)
         self._wave = parameters.wave_keep * self._wave + parameters.wave_sigma * self._dice.normal()
 
     def _heartbeat(self, feed: FeedName, ts: int) -> None:
@@ -212,14 +238,16 @@ class Room:
         arrival_ts = ts + self._dice.between(*HEARTBEAT_LAG_MS)
         if any(isinstance(fault, FeedDead) and fault.silences(feed, arrival_ts) for fault in self._faults):
             return
-        complete_ts = ts - timing.slack_ms
+        complete_ts, expected_lag_s = ts - timing.slack_ms, timing.expected_lag_s
         if feed == "spend":
             # Costs are known only up to the last report that arrived; the slower plan decides.
             complete_ts = min(complete_ts, *(plan.told_through(arrival_ts) for plan in self.plans.values()))
+            slowest_s = max(plan.report_s for plan in self.plans.values())
+            expected_lag_s = max(expected_lag_s, slowest_s + timing.slack_ms // SECOND_MS)
         fields = {
             "feed": feed,
             "complete_through_ts": max(self.start_ts, complete_ts),
-            "expected_lag_s": timing.expected_lag_s,
+            "expected_lag_s": expected_lag_s,
         }
         self.timeline.emit(feed, "feed", ts, fields, arrival_ts=arrival_ts)
 
@@ -229,3 +257,27 @@ class Room:
         for plan in self.plans.values():
             plan.end(ts)
         self.timeline.emit("plan", "room", ts, {**self._head, "action": "end"})
+
+
+def season(parameters: Parameters, start_ts: int, ts: int) -> float:
+    """Return the factor on all traffic at `ts`: of the session's course, of the hour and of the weekend in China.
+
+    >>> season(Parameters(shape=(1.0, 2.0), session_s=100), 0, 25_000)
+    1.25
+    """
+    factor = 1.0
+    if parameters.shape:
+        share = min(1.0, max(0.0, (ts - start_ts) / (parameters.session_s * SECOND_MS)))
+        factor *= _between(parameters.shape, share * (len(parameters.shape) - 1))
+    local_s = (ts + ZONE_MS) // SECOND_MS
+    if parameters.hours:
+        hours = (*parameters.hours, parameters.hours[0])
+        factor *= _between(hours, local_s % 86_400 / 86_400 * len(parameters.hours))
+    is_weekend = (local_s // 86_400 + 3) % 7 >= 5  # 1970-01-01 was a Thursday
+    return factor * parameters.weekend_factor if is_weekend else factor
+
+
+def _between(values: tuple[float, ...], place: float) -> float:
+    left = min(int(place), len(values) - 1)
+    right = min(left + 1, len(values) - 1)
+    return values[left] + (values[right] - values[left]) * (place - left)

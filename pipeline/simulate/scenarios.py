@@ -42,6 +42,42 @@ TRAFFIC: Final[tuple[TroubleKind | None, ...]] = (
 )
 
 
+CAUSES: Final[tuple[TroubleKind | None, ...]] = (
+    "bot_burst",
+    None,
+    "creative_fatigue",
+    "targeting_drift",
+    None,
+    "content_slump",
+    "landing_page",
+    None,
+    "payment_failure",
+    "sold_out",
+    None,
+    "cost_rise",
+    "organic_surge",
+    None,
+    "refund_wave",
+    "delivery_stopped",
+    None,
+    "tracking_outage",
+)
+RETURNS: Final[tuple[TroubleKind | None, ...]] = (
+    None,
+    "orders_late",
+    "refund_wave",
+    None,
+    "click_farm",
+    "absurd_orders",
+    None,
+    "orders_lost",
+    "landing_page",
+    None,
+    "payment_failure",
+    "tracking_outage",
+)
+
+
 class UnknownScenarioError(ValueError):
     """No scenario has that name."""
 
@@ -112,6 +148,37 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Scenario("complaint_quality", "complaint_quality", "complaints about quality", "集中抱怨质量"),
         Scenario("complaint_logistics", "complaint_logistics", "complaints about delivery", "集中抱怨物流"),
         Scenario("complaint_host", "complaint_host", "complaints about the host", "集中抱怨主播"),
+        Scenario("payment_failure", "payment_failure", "orders are made, paying fails", "下单照旧，付款失败"),
+        Scenario("sold_out", "sold_out", "products on stage are out of stock", "讲解的商品断货"),
+        Scenario("delisted", "delisted", "products are taken off the shelf", "商品被下架"),
+        Scenario("price_rise", "price_rise", "prices rise, conversion falls", "涨价后转化下降"),
+        Scenario("refund_wave", "refund_wave", "much of what was paid comes back", "大量已付款订单退款"),
+        Scenario(
+            "creative_fatigue",
+            "creative_fatigue",
+            "the same impressions bring fewer and dearer clicks",
+            "曝光照旧，点击变少变贵",
+        ),
+        Scenario("targeting_drift", "targeting_drift", "the ad brings the wrong people", "广告带来错误的人群"),
+        Scenario("content_slump", "content_slump", "the show bores, viewers leave soon", "内容乏味，观众很快离开"),
+        Scenario(
+            "delivery_stopped",
+            "delivery_stopped",
+            "the account's balance is out, no more ads",
+            "账户余额不足，停止投放",
+        ),
+        Scenario("view_feed_dead", "view_feed_dead", "the feed of viewers falls silent", "观众数据中断"),
+        Scenario("comment_feed_dead", "comment_feed_dead", "the comment feed falls silent", "评论数据中断"),
+        Scenario(
+            "spend_feed_dead",
+            "spend_feed_dead",
+            "the spend feed falls silent, money goes out",
+            "消耗数据中断，花费照常",
+        ),
+        Scenario("tracking_outage", "tracking_outage", "orders lose their attribution", "订单丢失归因"),
+        Scenario("orders_late", "orders_late", "order records come minutes late", "订单数据迟到"),
+        Scenario("orders_lost", "orders_lost", "order records get lost", "订单数据丢失"),
+        Scenario("absurd_orders", "absurd_orders", "orders nobody means, up to millions", "荒谬订单，最高数百万"),
         Scenario(
             "mixed",
             None,
@@ -125,6 +192,22 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             "every family of invalid traffic, every innocent crowd and healthy rooms, in turn",
             "轮流出现：每一类无效流量、每一种无辜的人群、健康直播间",
             TRAFFIC,
+            repeats=True,
+        ),
+        Scenario(
+            "causes",
+            None,
+            "a trouble of each cause and healthy rooms, in turn",
+            "轮流出现：每种原因的异常与健康直播间",
+            CAUSES,
+            repeats=True,
+        ),
+        Scenario(
+            "returns",
+            None,
+            "what makes return hard to measure, and healthy rooms, in turn",
+            "轮流出现：使回报难以衡量的异常与健康直播间",
+            RETURNS,
             repeats=True,
         ),
     )

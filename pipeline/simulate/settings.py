@@ -40,7 +40,25 @@ def with_values(parameters: Parameters, values: Mapping[str, str]) -> Parameters
     """
     for name, text in values.items():
         parameters = _with(parameters, name, name.split("."), text)
+    check(parameters)
     return parameters
+
+
+def check(parameters: Parameters) -> None:
+    """Raise ParameterError where values contradict each other."""
+    kinds = ("exponential", "lognormal", "pareto")
+    if parameters.late_order_kind not in kinds:
+        msg = f"parameter late_order_kind must be one of {', '.join(kinds)}, got {parameters.late_order_kind!r}"
+        raise ParameterError(msg)
+    if parameters.late_order_kind == "pareto" and parameters.late_order_shape <= 1.0:
+        msg = f"parameter late_order_shape must be above 1 for pareto, got {parameters.late_order_shape:g}"
+        raise ParameterError(msg)
+    if parameters.hours and len(parameters.hours) != 24:
+        msg = f"parameter hours must be 24 factors or none, got {len(parameters.hours)}"
+        raise ParameterError(msg)
+    if parameters.explain_s[0] < parameters.burst_s:
+        msg = f"parameter burst_s must be at most the shortest explanation, got {parameters.burst_s}"
+        raise ParameterError(msg)
 
 
 def _with(part: Any, name: str, path: list[str], text: str) -> Any:
@@ -69,7 +87,8 @@ def _value(before: Any, name: str, text: str) -> Any:
             value = text
         elif isinstance(before, tuple):
             kind: Any = before[0] if before else 0.0
-            value = tuple(_number(kind, name, one) if not isinstance(kind, str) else one for one in text.split(","))
+            parts = text.split(",") if text else []
+            value = tuple(one if isinstance(kind, str) else _number(kind, name, one) for one in parts)
         else:
             msg = f"parameter {name} must name a single value, got a group of them"
             raise ParameterError(msg)

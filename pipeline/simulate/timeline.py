@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, Final, Protocol, runtime_checkable
 
 from pipeline.simulate.dice import Dice
+from pipeline.simulate.ledger import Ledger
 from pipeline.simulate.parameters import SECOND_MS, Parameters
 from pipeline.simulate.truth import Books, Label, Mark
 from schemas.base import FeedName
@@ -42,6 +43,7 @@ class Timeline:
         self.dice = dice
         self.parameters = parameters
         self.books = Books(room_id)
+        self.ledger = Ledger(room_id)
         self.holders: list[Holder] = []
         self.mark: Mark | None = None
         """The trouble on whose account records are written now; see `marked`."""

@@ -26,7 +26,30 @@ BotKind = Literal[
 ]
 CrowdKind = Literal["crowd_echo", "lottery", "celebrity", "organic_surge", "carrier_nat", "campus"]
 ComplaintKind = Literal["angry_chat", "complaint_price", "complaint_quality", "complaint_logistics", "complaint_host"]
-TroubleKind = BotKind | CrowdKind | ComplaintKind | Literal["landing_page", "cost_rise", "feed_dead"]
+BusinessKind = Literal[
+    "landing_page",
+    "payment_failure",
+    "sold_out",
+    "delisted",
+    "price_rise",
+    "refund_wave",
+    "cost_rise",
+    "creative_fatigue",
+    "targeting_drift",
+    "content_slump",
+    "delivery_stopped",
+]
+DataKind = Literal[
+    "feed_dead",
+    "view_feed_dead",
+    "comment_feed_dead",
+    "spend_feed_dead",
+    "tracking_outage",
+    "orders_late",
+    "orders_lost",
+    "absurd_orders",
+]
+TroubleKind = BotKind | CrowdKind | ComplaintKind | BusinessKind | DataKind
 BOT_KINDS: tuple[BotKind, ...] = get_args(BotKind)
 CROWD_KINDS: tuple[CrowdKind, ...] = get_args(CrowdKind)
 COMPLAINT_KINDS: tuple[ComplaintKind, ...] = get_args(ComplaintKind)
@@ -104,6 +127,12 @@ class Trouble:
     """All address blocks of what it injected, where they are few."""
     user_ids: tuple[str, ...] = ()
     """Who was injected; of `carrier_nat` those moved behind its addresses."""
+    product_ids: tuple[str, ...] = ()
+    """The products that were taken away, once it has begun."""
+    order_ids: tuple[str, ...] = ()
+    """The orders that were invented, sent back or robbed of their attribution."""
+    n_records: int = 0
+    """Records that came late, not at all, or robbed of something."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that say something, ready for JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import itemgetter
 
+from pipeline.simulate.ledger import Cohort, Order
 from pipeline.simulate.market import Applied, Value
 from pipeline.simulate.parameters import DEFAULT_START_TS, SECOND_MS, Parameters
 from pipeline.simulate.room import Room
@@ -15,6 +16,8 @@ from pipeline.simulate.truth import Books, Label, Trouble
 TROUBLE_AFTER_MS = 600_000
 TROUBLE_FOR_MS = 300_000
 _STEP_MS = 10_000
+_SETTLED_MS = 3_600_000
+"""Well above `dwell_max_s`: nobody clicks later."""
 
 
 class World:
@@ -118,6 +121,25 @@ class World:
     def truth(self) -> list[Trouble]:
         """Return every trouble, with what it did so far."""
         return [trouble for room in self._rooms.values() for trouble in room.truth()]
+
+    def orders(self) -> list[Order]:
+        """Return every order drawn so far, room by room, with what becomes of it."""
+        return [order for room in self._rooms.values() for order in room.timeline.ledger.orders]
+
+    def cohorts(self) -> list[Cohort]:
+        """Return what came, cost and will come in of each room, minute and channel so far.
+
+        The last minutes' viewers may still be about to click: `settle` first where they matter.
+        """
+        return [cohort for room in self._rooms.values() for cohort in room.timeline.ledger.cohorts()]
+
+    def settle(self) -> None:
+        """End the world: let those who came finish, so that `orders` and `cohorts` are complete.
+
+        No records are returned of it, and `books` and `labels` go on with it: read them before.
+        """
+        for room in self._rooms.values():
+            room.settle(self.now_ts + _SETTLED_MS)
 
     def labels(self) -> list[Label]:
         """Return the labels of records sent on their way since the last call, room by room; [] without labels."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pipeline import Engine, Output
 from schemas import topics
 from schemas.settings import EngineSettings, Settings
+from tests.effort import effort
 from tests.strategies import START_MS
 
 STAR = "*"
@@ -153,7 +154,7 @@ def same(got: list[Told], expected: list[Told]) -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, 2**32), st.sampled_from((0.1, 0.4, 0.8)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=effort(150), deadline=None)
 def test_whenever_it_crashes_rooms_go_once_and_everything_counts_once(seed: int, chance: int, pace: float) -> None:
     log = visiting_log(seed, 60)
     expected, told = whole(log)
@@ -186,6 +187,25 @@ def test_whole_snapshots_know_of_rooms_that_went(seed: int) -> None:
         again.restore(living.snapshot())
         again.process(rest)
         assert again.counters == expected.counters
+
+
+def test_rooms_sleep_once_they_are_saved_and_wake_as_they_were() -> None:
+    """A process that saves after every record and starts anew now and then tells the same, and most rooms sleep."""
+    log = visiting_log(5, 120)
+    expected, told = whole(log)
+    living, got, store = engine(), list[Output](), Store()
+    most = 0
+    for record in log:
+        got += living.process([record])
+        settled(living, store, record[0])
+        most = max(most, len(living._rooms.asleep))
+        if record[0] % 10 == 0:
+            living = engine()
+            living.restore(store.kept)
+    assert shown(got) == told
+    assert living.counters == expected.counters
+    assert living.summary() == expected.summary()
+    assert most >= 2
 
 
 def test_rooms_do_go_and_come_back() -> None:

@@ -100,9 +100,10 @@ class Store:
         return engine
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stamped", [True, False])
 def test_chunks_of_any_size_give_the_same_output(*, stamped: bool) -> None:
-    log = long_log(stamped=stamped)
+    log = long_log(stamped=stamped, n_records=effort(3_000))
     whole = run(one := trusting(), log, 10_000)
     assert len(whole) > 500
     assert one.counters.n_shed > 20

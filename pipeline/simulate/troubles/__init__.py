@@ -20,9 +20,16 @@ from pipeline.simulate.troubles.chorus import (
     ComplaintQuality,
 )
 from pipeline.simulate.troubles.crowds import Campus, CarrierNat, Celebrity, CrowdEcho, Lottery, OrganicSurge
-from pipeline.simulate.troubles.outages import FeedDead
-from pipeline.simulate.troubles.prices import CostRise
-from pipeline.simulate.troubles.sales import LandingPage
+from pipeline.simulate.troubles.delivery import (
+    ContentSlump,
+    CostRise,
+    CreativeFatigue,
+    DeliveryStopped,
+    TargetingDrift,
+)
+from pipeline.simulate.troubles.outages import CommentFeedDead, FeedDead, SpendFeedDead, ViewFeedDead
+from pipeline.simulate.troubles.records import AbsurdOrders, OrdersLate, OrdersLost, RefundWave, TrackingOutage
+from pipeline.simulate.troubles.sales import Delisted, LandingPage, PaymentFailure, PriceRise, SoldOut
 from pipeline.simulate.troubles.script import ParaphraseComments, ScriptComments
 
 FAULTS: Final[dict[str, type[Fault]]] = {
@@ -49,9 +56,25 @@ FAULTS: Final[dict[str, type[Fault]]] = {
         ComplaintLogistics,
         ComplaintHost,
         LandingPage,
+        PaymentFailure,
+        SoldOut,
+        Delisted,
+        PriceRise,
+        RefundWave,
         CostRise,
+        CreativeFatigue,
+        TargetingDrift,
+        ContentSlump,
+        DeliveryStopped,
         FeedDead,
+        ViewFeedDead,
+        CommentFeedDead,
+        SpendFeedDead,
+        TrackingOutage,
+        OrdersLate,
+        OrdersLost,
+        AbsurdOrders,
     )
 }
 
-__all__ = ["FAULTS", "CostRise", "Fault", "FeedDead", "LandingPage", "Place"]
+__all__ = ["FAULTS", "Fault", "FeedDead", "Place"]

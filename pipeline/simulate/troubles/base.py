@@ -54,6 +54,9 @@ class Fault:
         self.device_ids: tuple[str, ...] = ()
         self.ip_blocks: tuple[str, ...] = ()
         self.user_ids: list[str] = []
+        self.product_ids: tuple[str, ...] = ()
+        self.order_ids: list[str] = []
+        self.n_records = 0
         self.n_injected_enters = 0
         self.cost_minor = 0
         self.n_orders_lost = 0
@@ -113,6 +116,9 @@ class Fault:
             product_id=self.product_id,
             ip_blocks=self.ip_blocks,
             user_ids=tuple(self.user_ids),
+            product_ids=self.product_ids,
+            order_ids=tuple(self.order_ids),
+            n_records=self.n_records,
         )
 
     def _begin(self, ts: int) -> None:

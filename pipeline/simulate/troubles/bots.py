@@ -305,11 +305,14 @@ class ClickFarm(_Visits):
         if dice.chance(bots.hands_cart_ratio):
             self._do(moment + dice.between(500, 3_000), visit.viewer, "add_to_cart", product_id=product.product_id)
         if dice.chance(bots.hands_order_ratio):
-            fields = {**visit.viewer, "product_id": product.product_id, "touch_ts": visit.ts, "attribution": "direct"}
-            if self.room.plan_of(self._source.name) is None:
-                fields["attribution"] = "organic"
-                del fields["touch_ts"]
-            self.room.shop.never_paid(fields, product, moment + dice.between(2_000, 8_000))
+            is_paid = self.room.plan_of(self._source.name) is not None
+            fields = {**visit.viewer, "product_id": product.product_id}
+            fields |= {"touch_ts": visit.ts, "attribution": "direct"} if is_paid else {"attribution": "organic"}
+            ordered_ts = moment + dice.between(2_000, 8_000)
+            order_id = self.room.shop.invent(
+                fields, ordered_ts, product.price_minor, trouble_id=self.mark.trouble_id, is_paid=False
+            )
+            self.order_ids.append(order_id)
 
 
 class IncentiveHunters(_Visits):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from pipeline.simulate.troubles.base import Fault
+from pipeline.simulate.truth import TroubleKind
 from schemas.base import FeedName
 
 
@@ -14,7 +15,7 @@ class FeedDead(Fault):
     `size` is 1: a feed is dead or it is not.
     """
 
-    kind = "feed_dead"
+    kind: ClassVar[TroubleKind] = "feed_dead"
     cause = "tracking"
     default_size = 1.0
     is_share = True
@@ -31,3 +32,24 @@ class FeedDead(Fault):
     def silences(self, feed: FeedName, ts: int) -> bool:
         """Return whether the producer may promise nothing: until it has caught up."""
         return feed == self.feed and self.start_ts <= ts < self.end_ts + self.catch_up_ms
+
+
+class ViewFeedDead(FeedDead):
+    """Enters, leaves, clicks and the platform's count are not told."""
+
+    kind = "view_feed_dead"
+    feed = "view"
+
+
+class CommentFeedDead(FeedDead):
+    """Comments are not told."""
+
+    kind = "comment_feed_dead"
+    feed = "comment"
+
+
+class SpendFeedDead(FeedDead):
+    """Costs are not told: money goes out and nobody sees it."""
+
+    kind = "spend_feed_dead"
+    feed = "spend"

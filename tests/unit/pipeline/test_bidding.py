@@ -39,6 +39,7 @@ def returned(mature: float, *, maturity: float | None = 0.9, band: float = 1.1) 
 
 TABLE: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     # gate: plan and situation that trip it | plan and situation next to them that do not
+    "unattended": ({}, {"is_unattended": True}, {}, {}),
     "kill_switch": ({}, {"is_killed": True}, {}, {}),
     "excluded_window": ({}, {"is_excluded": True}, {}, {}),
     "plan_unknown": ({"knob": None}, {}, {"knob": 1_000}, {}),

@@ -319,6 +319,51 @@ def test_a_command_that_is_over_before_anybody_could_read_it_is_suppressed() -> 
     assert (log.steps()[-1]["prev_value"], log.steps()[-1]["seq"]) == (1_000, born[-1]["seq"])
 
 
+#  ticks    | | | | | |                           |
+#  events   . . . . . . . . . . . . . . . . . . . . .
+#  bids     yes       5 s  |--- nothing is bid ---| yes
+def test_nothing_is_bid_in_a_stretch_of_the_log_that_no_worker_attended() -> None:
+    log = ready()
+    fresh(log, READY_S)
+    log.at(READY_S + 1, "tick", room_id="*", every_ms=500)
+    for second in range(2, 60, 2):
+        fresh(log, READY_S + second)
+    told = [command for command in log.commands() if command["ts"] > START_MS + (READY_S + 6) * 1_000]
+    assert {(command["action"], command["status"]) for command in told} == {("hold", "suppressed")}
+    assert {command["reason"]["code"] for command in told} == {"unattended"}
+    assert len(told) == 1  # told once a minute a plan, however long it takes
+    n_steps = len(log.steps())
+    log.control(READY_S + 60, "override_bid", plan_id="plan-1", value=900)
+    (late,) = log.steps()[n_steps:]
+    assert late["status"] == "suppressed"
+    assert [rail["name"] for rail in late["guardrails"]][-1] == "unattended"
+    # Somebody works again, and it moved nothing: the same number, the same knob.
+    log.at(READY_S + 61, "tick", room_id="*", every_ms=500)
+    log.control(READY_S + 62, "override_bid", plan_id="plan-1", value=900)
+    again = log.steps()[-1]
+    assert (again["status"], again["seq"], again["prev_value"]) == ("approved", late["seq"], late["prev_value"])
+
+
+def test_a_worker_that_is_behind_its_own_ticks_bids_nothing_until_it_says_that_it_is_not() -> None:
+    log = ready()
+    fresh(log, READY_S)
+    log.at(READY_S + 1, "tick", room_id="*", every_ms=0)
+    log.control(READY_S + 2, "override_bid", plan_id="plan-1", value=900)
+    log.at(READY_S + 3, "tick", room_id="*", every_ms=500)
+    log.control(READY_S + 4, "override_bid", plan_id="plan-1", value=900)
+    assert [step["status"] for step in log.steps()[-2:]] == ["suppressed", "approved"]
+    assert log.engine.ticked_ts == START_MS + (READY_S + 3) * 1_000
+
+
+def test_ticks_that_promise_nothing_are_not_missed() -> None:
+    log = ready()
+    log.at(READY_S + 1, "tick", room_id="*", every_ms=500)
+    log.tick(READY_S + 2)  # another clock took over
+    fresh(log, READY_S + 60)
+    log.control(READY_S + 61, "override_bid", plan_id="plan-1", value=900)
+    assert log.steps()[-1]["status"] == "approved"
+
+
 def test_every_command_lives_a_minute_at_most() -> None:
     log = answered("applied")
     for command in [*log.commands(), *log.heartbeats()]:
