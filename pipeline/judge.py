@@ -9,6 +9,7 @@ from pipeline.counters import N_NEGATIVE, N_SUSPECT, SPEND, Counts, digit, unpac
 from pipeline.detect import WATCHED, Judgement, RobustDeviation, Watched
 from pipeline.ids import derived
 from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
+from pipeline.metrics import topic_shares
 from pipeline.room import RoomState
 from pipeline.shedding import CALM_MS
 from schemas.anomalies import Anomaly, Cause, Contributor
@@ -201,6 +202,8 @@ class Judge:
         evidence: dict[str, Any] = {"z": judgement.z}
         if watched.cause == "ivt":
             evidence |= self.room.evidence.told()
+        elif watched.metric == "negative_ratio":
+            evidence["topics"] = topic_shares(self.five)
         return Trouble(
             metric=watched.metric,
             window_s=watched.window_s,
