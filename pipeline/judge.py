@@ -201,8 +201,7 @@ class Judge:
         risk = money_at_risk_minor(self._spend_per_minute(), bad_share)
         evidence: dict[str, Any] = {"z": judgement.z}
         if watched.cause == "ivt":
-            blocks = self.room.evidence.worst_blocks(3)
-            evidence["blocks"] = [{"token": f"{token:016x}", "share": share} for token, share in blocks]
+            evidence |= self.room.evidence.told()
         elif watched.metric == "negative_ratio":
             evidence["topics"] = topic_shares(self.five)
         return Trouble(

@@ -27,7 +27,7 @@ from pipeline.counters import (
     TOPICS,
     Counts,
 )
-from pipeline.quality import ivt_ratio, quality
+from pipeline.quality import quality_metrics
 from pipeline.roi import Return
 from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
@@ -113,10 +113,7 @@ def compute(
         metrics["dwell_mean_s"] = round(counts[DWELL_MS] / n_leaves / 1_000, 3)
     if dwell_p50_ms is not None:
         metrics["dwell_p50_s"] = round(dwell_p50_ms / 1_000, 3)
-    invalid = ivt_ratio(counts, policy.quality)
-    if invalid is not None:
-        metrics["ivt_ratio"] = invalid
-        metrics["quality_score"], metrics["quality_reasons"] = quality(counts, invalid, interaction, policy.quality)
+    metrics |= quality_metrics(counts, interaction, policy.quality)
     if (n_scored := counts[N_SCORED]) > 0:
         metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)
         metrics["negative_ratio"] = round(counts[N_NEGATIVE] / n_scored, 6)
