@@ -13,11 +13,10 @@ from pipeline.feeds import FEED_OF, Feed
 from pipeline.identity import address_block
 from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
-from pipeline.quality import DEVICE_MEMORY_MS, Verdict
+from pipeline.quality import LEAST_CHARACTERS
 from pipeline.room import Pending, RoomState
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
-from pipeline.users import TAG_BITS
 from schemas.base import MAX_COUNTED
 from schemas.decode import STRUCTS
 
@@ -29,17 +28,22 @@ _LEAVE: Final = UNIT["n_leaves"] + UNIT["n_judged"]
 _DWELL: Final = UNIT["dwell_ms"]
 _BOUNCE: Final = UNIT["n_bounces"]
 _INTERACTION: Final = {
-    "product_click": UNIT["n_interactions"] + UNIT["n_product_clicks"],
-    "add_to_cart": UNIT["n_interactions"] + UNIT["n_add_to_cart"],
+    "product_click": UNIT["n_interactions"] + UNIT["n_product_clicks"] + UNIT["n_judged"],
+    "add_to_cart": UNIT["n_interactions"] + UNIT["n_add_to_cart"] + UNIT["n_judged"],
 }
-_OTHER_INTERACTION: Final = UNIT["n_interactions"]
+_OTHER_INTERACTION: Final = UNIT["n_interactions"] + UNIT["n_judged"]
 _COMMENT: Final = UNIT["n_comments"] + UNIT["n_judged"]
 _UNREAD_COMMENT: Final = UNIT["n_comments"]
 _SCORED: Final = UNIT["n_scored"]
 _SENTIMENT: Final = UNIT["sentiment_milli"]
 _NEGATIVE: Final = UNIT["n_negative"]
 _NO_CONSENT: Final = UNIT["n_no_consent"]
-_TAG_BITS: Final = (1 << TAG_BITS) - 1
+_JUDGED: Final = UNIT["n_judged"]
+_SUSPECT: Final = UNIT["n_suspect"]
+_SHARED: Final = UNIT["n_shared_device"]
+_REPEAT: Final = UNIT["n_repeats"]
+_FLAGS: Final = {"like": 1, "share": 2, "follow": 2, "product_click": 4, "add_to_cart": 4}
+"""What an interaction says about its visit, see `pipeline.quality.visits`."""
 _COUNTS: Final = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
 
 
@@ -57,71 +61,79 @@ def _count(room: RoomState, event: Any, ctx: Context, counted: int) -> Pending:
     return pending
 
 
-def _see(room: RoomState, event: Any, now_ms: int, ctx: Context, *, active: bool) -> tuple[int | None, bool]:
-    """Note who it was, where that may be known; return the user's token, and whether too many share the device."""
+def _see(room: RoomState, event: Any, ctx: Context, *, active: bool) -> int | None:
+    """Note who it was, where that may be known; return the token of the user, or of the device that stands for one."""
     consent, user_id, device_id = event.consent, event.user_id, event.device_id
     if not (ctx.consent_default if consent is None else consent):
         if user_id is not None or device_id is not None:
             # Without consent nobody is told apart; that somebody was there is all that stays.
             _count(room, event, ctx, _NO_CONSENT)
-        return None, False
+            _hidden(room, event, ctx)
+        return None
     if user_id is None:
-        return None, False
-    ts, identities = event.ts, ctx.identities
-    user, in_session = identities.users[user_id], ts >= room.session.begins_ts
-    if device_id is None:
-        room.users.see(user, ts // 1_000, 0, active=active, in_session=in_session)
-        return user, False
-    device, devices = identities.devices[device_id], room.evidence.devices
-    if now_ms - devices.turned_ms >= DEVICE_MEMORY_MS:
-        devices.turn(now_ms)
-    tag = ((device ^ devices.n_turns) << 1 | 1) & _TAG_BITS
-    if room.users.see(user, ts // 1_000, tag, active=active, in_session=in_session):
-        return user, False  # a device of the user's own, noted in this turn: by far the most usual
-    first = devices.recent.get(device)
-    n_users = devices.meet(device, user, now_ms)
-    if n_users == 1:
-        room.users.tag(user, tag)
-    elif isinstance(first, int) and first != user:
-        room.users.tag(first, 0)  # not that one's own any more
-    return user, n_users > ctx.quality.device_users
+        return None if device_id is None else ctx.identities.devices[device_id]
+    ts, user = event.ts, ctx.identities.users[user_id]
+    room.users.see(user, ts // 1_000, 0, active=active, in_session=ts >= room.session.begins_ts)
+    return user
 
 
-def _judged(room: RoomState, event: Any, ctx: Context, verdict: Verdict, user: int | None, *, now_ms: int) -> int:
-    """Return what a verdict counts; remember a suspect and the address block it came from."""
-    counted = 0
-    if verdict.identity:
-        counted += UNIT["n_shared_device"]
-    if verdict.content:
-        counted += UNIT["n_repeats"]
-    if verdict.is_suspect:
-        counted += UNIT["n_suspect"]
-        consent = ctx.consent_default if event.consent is None else event.consent
-        has_block = consent and event.ip is not None
-        block = ctx.identities.blocks[address_block(event.ip)] if has_block else None
-        room.evidence.condemn(user, block, now_ms)
-    return counted
+def _hidden(room: RoomState, event: Any, ctx: Context) -> None:
+    """Note an event without consent in the room's coarse counters."""
+    evidence, kind = room.evidence, KINDS[type(event)].name
+    channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
+    dwell_ms = event.dwell_ms if kind == "view" and event.action == "leave" else None
+    is_judged = dwell_ms is not None or kind in ("comment", "interaction")
+    step = evidence.anonymous.note(
+        event.ts, channel, dwell_ms=dwell_ms, is_judged=is_judged, short_ms=ctx.quality.short_dwell_ms
+    )
+    if kind == "comment":
+        step.n_comments += 1
+        text = ctx.sentiment.read(event.text).norm
+        if len(text) >= ctx.quality.min_repeat_characters:
+            # Nobody is told apart: a text that nobody says so often counts as copied.
+            _, n_times = evidence.texts.note(ctx.identities.texts[text], -1, ctx.star.clock_ms)
+            step.n_copied += n_times >= ctx.quality.repeat_users
 
 
 def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user, shared = _see(room, event, now_ms, ctx, active=False)
+    user = _see(room, event, ctx, active=False)
     action = event.action
     if action == "enter":
+        if user is not None:
+            room.evidence.enter(user)
         _count(room, event, ctx, _ENTER)
     elif action == "leave":
-        quality, dwell_ms = ctx.quality, event.dwell_ms
+        dwell_ms = event.dwell_ms
         counted = _LEAVE + (dwell_ms if dwell_ms < MAX_COUNTED else MAX_COUNTED) * _DWELL
-        if dwell_ms <= quality.bounce_ms:
+        if dwell_ms <= ctx.quality.bounce_ms:
             counted += _BOUNCE
-        if shared or dwell_ms <= quality.short_dwell_ms:
-            verdict = room.evidence.leave(dwell_ms, is_shared_device=shared, settings=quality)
-            counted += _judged(room, event, ctx, verdict, user, now_ms=now_ms)
+        if user is not None:
+            counted += _leave(room, event, user, now_ms, ctx)
         pending = _count(room, event, ctx, counted)
         sample = bytes((log_bin(min(dwell_ms, MAX_COUNTED)),))
         if event.ts >= room.session.begins_ts:
             pending.dwell += sample
         else:
             pending.past_dwell += sample
+
+
+def _leave(room: RoomState, event: Any, user: int, now_ms: int, ctx: Context) -> int:
+    """Note a visit that is over; return what it counts besides."""
+    identities, evidence = ctx.identities, room.evidence
+    device, ip, channel = event.device_id, event.ip, event.channel
+    is_marked, is_shared = evidence.leave(
+        user,
+        0 if device is None else identities.devices[device],
+        0 if ip is None else identities.blocks[address_block(ip)],
+        now_ms,
+        (
+            event.ts,
+            event.dwell_ms,
+            evidence.channel(room.channel_of(channel, ctx.max_channels)),
+            evidence.segment(event.segment),
+        ),
+    )
+    return (_SUSPECT if is_marked else 0) + (_SHARED if is_shared else 0)
 
 
 def _on_presence(room: RoomState, event: Any, _: int, ctx: Context) -> None:
@@ -140,22 +152,25 @@ def _anonymous(room: RoomState, event: Any, ctx: Context) -> bool:
     return not consent
 
 
-def _on_interaction(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    _see(room, event, now_ms, ctx, active=True)
-    _count(room, event, ctx, _INTERACTION.get(event.action, _OTHER_INTERACTION))
+def _on_interaction(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    user, action = _see(room, event, ctx, active=True), event.action
+    counted = _INTERACTION.get(action, _OTHER_INTERACTION)
+    if user is not None and room.evidence.act(user, _FLAGS[action]):
+        counted += _SUSPECT
+    _count(room, event, ctx, counted)
 
 
-def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user, shared = _see(room, event, now_ms, ctx, active=True)
-    quality, reading = ctx.quality, ctx.sentiment.read(event.text)
-    text = reading.norm
-    token = ctx.identities.texts[text] if len(text) >= quality.min_repeat_characters else None
-    counted = _COMMENT
-    verdict = room.evidence.comment(token, user, is_shared_device=shared, now_ms=now_ms, settings=quality)
-    if verdict.rate or verdict.identity or verdict.content:
-        counted += _judged(room, event, ctx, verdict, user, now_ms=now_ms)
-    # Repeated texts move nobody's mood.
-    if reading.confidence_milli >= OPINION_MILLI and not (verdict.content or verdict.rate):
+def _on_comment(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    user = _see(room, event, ctx, active=True)
+    reading, counted, is_copied = ctx.sentiment.read(event.text), _COMMENT, False
+    if user is not None:
+        is_marked, is_copied = _say(room, event, user, reading.norm, ctx)
+        if is_copied:
+            counted += _REPEAT
+        if is_marked:
+            counted += _SUSPECT
+    # What is repeated moves nobody's mood.
+    if reading.confidence_milli >= OPINION_MILLI and not is_copied:
         counted += _SCORED + reading.score_milli * _SENTIMENT
         if reading.score_milli <= ctx.policy.sentiment.negative_below_milli:
             counted += _NEGATIVE
@@ -164,9 +179,28 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _count(room, event, ctx, counted)
 
 
-def _on_comment_unread(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+def _say(room: RoomState, event: Any, user: int, text: str, ctx: Context) -> tuple[bool, bool]:
+    """Note what somebody wrote; return (is marked, is copied or repeated)."""
+    identities, evidence, ip, device = ctx.identities, room.evidence, event.ip, event.device_id
+    channel = evidence.channel(room.channel_of(event.channel, ctx.max_channels))
+    return evidence.comment(
+        user,
+        (
+            identities.texts[text] if len(text) >= LEAST_CHARACTERS else 0,
+            0 if device is None else identities.devices[device],
+            0 if ip is None else identities.blocks[address_block(ip)],
+            event.ts,
+            len(text),
+            channel,
+        ),
+        ctx.star.clock_ms,
+        ctx.quality,
+    )
+
+
+def _on_comment_unread(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     """Count a comment nobody reads: its author was active, and it is not among what was judged."""
-    _see(room, event, now_ms, ctx, active=True)
+    _see(room, event, ctx, active=True)
     _count(room, event, ctx, _UNREAD_COMMENT)
 
 
@@ -175,17 +209,18 @@ def _on_heartbeat_unnoted(room: RoomState, event: Any, _: int, ctx: Context) -> 
 
 
 def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    user, _ = _see(room, event, now_ms, ctx, active=False)
+    user = _see(room, event, ctx, active=False)
     channel = room.channel_of(event.channel, ctx.max_channels)
     is_past = event.ts < room.session.begins_ts
     factor = room.money_factor(event.currency, ctx, is_past=is_past)
     amount = convert(event.amount_minor, factor)
-    order = room.ledger.get(ctx.identities.fingerprint(event.order_id), room.session.number, now_ms, room.offset)
+    fingerprint = ctx.identities.fingerprint(event.order_id)
+    order = room.ledger.get(fingerprint, room.session.number, now_ms, room.offset)
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
-        _describe(room, order, event, channel, user)
+        _describe(room, order, event, channel, (fingerprint, user))
     elif event.status == "paid":
-        _describe(room, order, event, channel, user)
+        _describe(room, order, event, channel, (fingerprint, user))
         effects = Ledger.pay(order, event.ts, amount)
     elif event.status == "refunded":
         effects = Ledger.refund(order, event.ts, amount)
@@ -195,7 +230,7 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
         _book(room, order, effect, order.channel or channel)
 
 
-def _describe(room: RoomState, order: Order, event: Any, channel: str, user: int | None) -> None:
+def _describe(room: RoomState, order: Order, event: Any, channel: str, whose: tuple[bytes, int | None]) -> None:
     """Keep what the money will be booked under; the payment's own words win."""
     if order.paid_ts >= 0:
         return
@@ -203,7 +238,29 @@ def _describe(room: RoomState, order: Order, event: Any, channel: str, user: int
         order.channel = channel
     if event.attribution is not None:
         order.is_attributed = event.attribution in ("direct", "indirect")
-    order.is_valid = not room.evidence.is_suspect_user(user)
+    fingerprint, user = whose
+    if user is None:
+        return
+    evidence = room.evidence
+    order.is_valid = not evidence.bought(fingerprint, user)
+    if event.status == "paid" and user in evidence.doing:
+        evidence.doing[user] |= 8
+
+
+def _book_flips(room: RoomState, now_ms: int) -> None:
+    """Take orders out of the valid return whose buyers turned out invalid since; this record touches them."""
+    flips, room.evidence.flips = room.evidence.flips, []
+    for fingerprint in flips:
+        order = room.ledger.orders.get(fingerprint)
+        if order is None or not order.is_valid:
+            continue
+        order = room.ledger.get(fingerprint, order.session, now_ms, room.offset)
+        if order.is_attributed and order.paid_ts >= 0:
+            is_past = order.paid_ts < room.session.begins_ts
+            room.count(order.paid_ts, order.channel, -order.paid_minor * UNIT["gmv_valid"], is_past=is_past)
+            for ts, amount in order.refunded():
+                room.count(ts, order.channel, -amount * UNIT["refund_valid"], is_past=is_past)
+        order.is_valid = False
 
 
 def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
@@ -228,8 +285,8 @@ def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
     room.count(effect.ts, channel, counted, is_past=is_past)
 
 
-def _on_gift(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
-    _see(room, event, now_ms, ctx, active=False)
+def _on_gift(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _see(room, event, ctx, active=False)
     factor = room.money_factor(event.currency, ctx, is_past=event.ts < room.session.begins_ts)
     _count(room, event, ctx, convert(event.amount_minor, factor) * UNIT["gift_minor"])
 
@@ -376,6 +433,8 @@ def apply(room: RoomState, kind: Kind, handler: Handler, event: Any, ctx: Contex
         note_kind(room, name, feed)
     if feed is not None:
         room.feeds[feed].event(event.ts)
+    if room.evidence.flips:
+        _book_flips(room, ctx.star.clock_ms)
     handler(room, event, ctx.star.clock_ms, ctx)
     room.is_fresh = False
     if name != "feed":  # a heartbeat alone changes nothing that is told

@@ -19,6 +19,7 @@ from pipeline.counters import (
     unpack,
 )
 from pipeline.metrics import PRIOR, compute, told_counts
+from pipeline.quality import ivt_interval, ivt_ratio, judged
 from pipeline.roi import Return, matured_spend, returns, roas
 from pipeline.room import RoomState
 from pipeline.samples import counted, middle
@@ -137,6 +138,17 @@ class View:
             if windows.session or windows.zones[0].total
         }
 
+    def segments(self) -> dict[str, dict[str, Any]]:
+        """Return each segment's invalid share of the session's visits, where enough were judged."""
+        evidence, settings = self.room.evidence, self.ctx.policy.quality
+        told: dict[str, dict[str, Any]] = {}
+        for name, (n_judged, n_invalid) in zip(evidence.segments, evidence.by_segment, strict=True):
+            counts = judged(n_judged, n_invalid)
+            share, interval = ivt_ratio(counts, settings), ivt_interval(counts, settings)
+            if name and share is not None and interval is not None:
+                told[name] = {"session": {"ivt_ratio": share, "ivt_low": interval[0], "ivt_high": interval[1]}}
+        return dict(sorted(told.items()))
+
     def _channel(self, counts: Counts) -> dict[str, Any]:
         spend = counts[SPEND]
         whole = roas(counts[GMV] - counts[REFUND], spend)
@@ -159,4 +171,6 @@ def signals(room: RoomState, view: View, *, with_channels: bool) -> dict[str, An
     fields["windows"] = view.windows()
     if with_channels:
         fields["channels"] = view.channels()
+        if segments := view.segments():
+            fields["segments"] = segments
     return fields

@@ -41,7 +41,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 3
+ENGINE_VERSION: Final = 4
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
@@ -560,6 +560,7 @@ class Engine:
         bidding = ctx.policy.bidding
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
             room.config.mode = bidding.max_mode
+        room.review(now_ms, ctx)
         room.is_changed |= room.fold(now_ms)
         phase = self._phase(room)
         is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0

@@ -27,7 +27,7 @@ from pipeline.counters import (
     TOPICS,
     Counts,
 )
-from pipeline.quality import ivt_ratio, quality
+from pipeline.quality import quality_metrics
 from pipeline.roi import Return
 from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
@@ -64,6 +64,13 @@ def rounded_ratio(numerator: int, denominator: int) -> int:
     """Return the quotient as an integer, half to even, exactly."""
     quotient, rest = divmod(numerator, denominator)
     return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+
+
+def topic_shares(counts: Counts) -> dict[str, float]:
+    """Return the share of negative comments that name each topic, where they are any; a comment may name several."""
+    n_negative = counts[N_NEGATIVE]
+    named = zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
+    return {topic: round(n / n_negative, 6) for topic, n in named if n > 0 < n_negative}
 
 
 def compute(
@@ -106,20 +113,12 @@ def compute(
         metrics["dwell_mean_s"] = round(counts[DWELL_MS] / n_leaves / 1_000, 3)
     if dwell_p50_ms is not None:
         metrics["dwell_p50_s"] = round(dwell_p50_ms / 1_000, 3)
-    invalid = ivt_ratio(counts, policy.quality)
-    if invalid is not None:
-        metrics["ivt_ratio"] = invalid
-        metrics["quality_score"], metrics["quality_reasons"] = quality(counts, invalid, interaction, policy.quality)
+    metrics |= quality_metrics(counts, interaction, policy.quality)
     if (n_scored := counts[N_SCORED]) > 0:
         metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)
-        n_negative = counts[N_NEGATIVE]
-        metrics["negative_ratio"] = round(n_negative / n_scored, 6)
-        if n_negative > 0:
-            metrics["topics"] = {
-                topic: round(n / n_negative, 6)
-                for topic, n in zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
-                if n > 0
-            }
+        metrics["negative_ratio"] = round(counts[N_NEGATIVE] / n_scored, 6)
+        if counts[N_NEGATIVE] > 0:
+            metrics["topics"] = topic_shares(counts)
     if returned.whole is not None:
         metrics["roas"] = returned.whole
         metrics["roas_attributed"] = returned.attributed

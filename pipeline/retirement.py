@@ -17,12 +17,11 @@ from typing import Final
 
 from pipeline.context import Context, Star
 from pipeline.ids import next_turn_ms
-from pipeline.quality import Evidence
-from pipeline.quality.evidence import DEVICE_MEMORY_MS
+from pipeline.quality.evidence import SOURCE_MEMORY_MS
 from pipeline.room import LEDGER_SLACK_MS, Farewell, RoomState
 from schemas.base import MODE_RANK
 
-COMPARED_MS: Final = 2 * DEVICE_MEMORY_MS
+COMPARED_MS: Final = 2 * SOURCE_MEMORY_MS
 """Nothing is compared with what is older: two generations of the longest memory of evidence."""
 
 
@@ -81,7 +80,7 @@ def is_over(room: RoomState, now_ms: int, ctx: Context) -> bool:
 def shrink(room: RoomState, now_ms: int, ctx: Context) -> None:
     """Let go of what only recent events were compared with; the session's figures and the ledger stay."""
     if now_ms - room.heard_ms >= max(COMPARED_MS, 2 * ctx.recent_ids_ms):
-        room.seen.recent, room.evidence = {}, Evidence()
+        room.seen.recent, room.evidence = {}, room.evidence.shrunk()
 
 
 def leave(room: RoomState, now_ms: int, offset: int) -> list[Farewell]:

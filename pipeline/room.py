@@ -27,6 +27,7 @@ from schemas.base import UNKNOWN
 
 OTHER_CHANNEL: Final = "other"
 LEDGER_SLACK_MS: Final = 3_600_000
+_SUSPECT: Final = UNIT["n_suspect"]
 _FIRST_OF_SPEND: Final = UNIT["spend_minor"] >> 1
 
 
@@ -163,6 +164,12 @@ class RoomState(msgspec.Struct, gc=False):
         cells = pending.late if is_past else pending.own
         cells[channel] = cells.get(channel, 0) + counted
 
+    def review(self, now_ms: int, ctx: Context) -> None:
+        """Look at the evidence of invalid traffic; what turns out invalid counts at the time when it happened."""
+        for ts, channel, n in self.evidence.review(now_ms, ctx.quality):
+            name = channel if channel in self.channels else self.channel_of(None, ctx.max_channels)
+            self.count(ts, name, n * _SUSPECT, is_past=ts < self.session.begins_ts)
+
     def fold(self, now_ms: int) -> bool:
         """Move what happened before `now_ms` into the windows; tell whether any window changed."""
         changed = self.windows.expire(now_ms)
@@ -244,6 +251,7 @@ class RoomState(msgspec.Struct, gc=False):
             windows.session = windows.prior = 0
         self.dwell.session, self.amounts.session = {}, {}
         self.users.begin_session(-(-self.session.begins_ts // 1_000))
+        self.evidence.begin_session()
         self.config.begin_session(ctx.policy)
         for plan in self.plans.values():
             plan.begin_session()

@@ -11,8 +11,10 @@ from pipeline.context import Star
 from pipeline.output import Output
 from pipeline.room import Pending, RoomState
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised with every change of the state's shape; one format back stays readable from format 2 on."""
+READABLE: Final = (FORMAT - 1, FORMAT)
+"""Format 2 differs in the evidence of invalid traffic alone, which has other fields since and begins anew."""
 
 State = TypeVar("State", RoomState, Star)
 
@@ -134,7 +136,7 @@ def load_as(data: bytes, decode: Any) -> Any:
     """Return what `decode` makes of a state of this version's format; raise SnapshotError for any other bytes."""
     try:
         number, _ = _decode_format(data)
-        if number != FORMAT:
+        if number not in READABLE:
             msg = f"a snapshot must have format {FORMAT}, got {number}: run the version that wrote it, or delete it"
             raise SnapshotError(msg)
         return decode(data)[1]

@@ -124,8 +124,16 @@ class QualitySettings(Section):
     repeat_own: int = Field(3, ge=2, description="one user's repeats of a text within a minute [choice]")
     min_repeat_characters: int = Field(6, ge=1, description="shorter texts (666, 扣1) are a crowd's echo [choice]")
     device_users: int = Field(3, ge=1, description="more users than this on a device in ten minutes [research]")
+    evidence_nats: float = Field(
+        6.0, gt=0, description="nats; a family of evidence speaks where chance does it less than e^-this [simulated]"
+    )
+    least_difference: Share = Field(
+        0.25, description="total variation between a pool's stays and honest ones that matters; half for outcomes"
+    )
+    least_odd: int = Field(8, ge=1, description="odd records (shared source, copied text) before an inquest [choice]")
+    inquest_interval_ms: int = Field(5_000, ge=500, description="ms between two inquests of a room [choice]")
     prior_ratio: Share = Field(0.02, description="invalid share expected before any evidence [choice]")
-    prior_weight: int = Field(50, ge=1, description="events that this expectation counts for [research]")
+    prior_weight: int = Field(2, ge=1, description="events that this expectation counts for [simulated]")
     min_judged: int = Field(30, ge=1, description="judged events before a ratio is told [research]")
     full_dwell_s: float = Field(30.0, gt=0, description="mean dwell that loses no score [choice]")
     full_interaction_ratio: Share = Field(0.10, description="interaction that loses no score [choice]")

@@ -45,6 +45,8 @@ class Metrics(WireModel):
     dwell_mean_s: float | None = None
     dwell_p50_s: float | None = None
     ivt_ratio: float | None = None
+    ivt_low: float | None = None
+    ivt_high: float | None = None
     quality_score: float | None = None
     quality_reasons: list[str] | None = None
     sentiment_mean: float | None = None
@@ -77,3 +79,4 @@ class RoomSignals(WireModel):
     )
     windows: dict[str, Metrics]
     channels: dict[str, dict[str, Metrics]] | None = None
+    segments: dict[str, dict[str, Metrics]] | None = None

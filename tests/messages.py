@@ -30,6 +30,7 @@ MESSAGES: dict[type[BaseModel], dict[str, Any]] = {
         "mode": "shadow",
         "windows": {"60": METRICS, "session": METRICS | {"roas": 2.5, "quality_reasons": ["bounce"]}},
         "channels": {"paid": {"300": METRICS, "session": {}}},
+        "segments": {"high_value": {"session": {"ivt_ratio": 0.1}}},
     },
     Anomaly: {
         "anomaly_id": "anomaly-1",

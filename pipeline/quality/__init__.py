@@ -1,6 +1,18 @@
-"""Traffic quality: evidence of invalid traffic, and what it says about a window."""
+"""Traffic quality: evidence of invalid traffic, what it says about a window, whom it blames."""
 
-from pipeline.quality.evidence import DEVICE_MEMORY_MS, Evidence, Verdict
-from pipeline.quality.score import ivt_ratio, quality
+from pipeline.quality.evidence import Credit, Evidence
+from pipeline.quality.score import ivt_interval, ivt_ratio, judged, quality, quality_metrics
+from pipeline.quality.verdict import is_invalid
+from pipeline.quality.writers import LEAST_CHARACTERS
 
-__all__ = ["DEVICE_MEMORY_MS", "Evidence", "Verdict", "ivt_ratio", "quality"]
+__all__ = [
+    "LEAST_CHARACTERS",
+    "Credit",
+    "Evidence",
+    "is_invalid",
+    "ivt_interval",
+    "ivt_ratio",
+    "judged",
+    "quality",
+    "quality_metrics",
+]

@@ -1,143 +1,406 @@
-"""Evidence against single events, from families that do not depend on each other.
+"""A room's evidence of invalid traffic: what is noted of an event, and what follows at a visit to the room.
 
-Rate (gone within seconds, one user's repeats), identity (many users on one device), content (many users, one long
-text). Two families must agree before an event is suspect; a shared address only ever supports, it never condemns.
-Memory is bounded: each store turns over by age and stops growing at its limit.
+An event costs a note: a record of a visit that is over, a flag of one that goes on. When enough of what was noted is
+odd (sources that are shared, texts that are copied, one stay of many), a visit to the room holds an inquest over the
+records (`pipeline.quality.inquest`, `.writers`). Who is found invalid is marked: from then on the user's events count
+as invalid at once, those before are counted at the time when they happened, orders of before leave the valid return.
+
+Memory is bounded whatever comes: see `pipeline.quality.limits`.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.quality.anonymous import Anonymous
+from pipeline.quality.blame import blame
+from pipeline.quality.inquest import FAMILIES, Guilt, inquest
+from pipeline.quality.reference import Past, whole
+from pipeline.quality.seen import Generations
+from pipeline.quality.surprise import surplus
+from pipeline.quality.visits import (
+    CAME,
+    COMMENT,
+    COPIED,
+    FLAGS_AT,
+    MARKED,
+    SHARED_BLOCK,
+    SHARED_DEVICE,
+    VISIT,
+    Visit,
+    fine_stay,
+    read_comments,
+    read_visits,
+)
+from pipeline.quality.writers import writers
 from schemas.settings import QualitySettings
 
-DEVICE_MEMORY_MS: Final = 600_000
+SOURCE_MEMORY_MS: Final = 600_000
 TEXT_MEMORY_MS: Final = 60_000
-MAX_KEYS: Final = 20_000
-MAX_USERS_PER_KEY: Final = 16
+MAX_VISITS: Final = 1_024
+MAX_COMMENTS: Final = 768
+MAX_DOING: Final = 1_024
+MAX_MARKS: Final = 8_192
+MAX_BUYERS: Final = 512
+MAX_SOURCES: Final = 1_024
+PURE_USERS: Final = 5
+"""Users of a device or block, all of them invalid (19 of 20 visits), before whoever comes next from it is too."""
+MAX_PLACES: Final = 32
+"""Channels, and segments, told apart; more count under the first, the unknown."""
+WINDOW: Final = 64
+"""Records of a kind after which those that were odd are counted anew."""
+ODD_SHARE: Final = 5
+"""One in so many records must be odd before anybody looks."""
+_N_SHIFT: Final = 8
+_ONE: Final = 1 << _N_SHIFT
+_N_MOST: Final = 255
+_FLAGS: Final = _ONE - 1
 
 
-class Generations(msgspec.Struct, gc=False):
-    """Users a key was seen with, in two generations that turn over by age.
+class Credit(NamedTuple):
+    """Judged events that turn out invalid: `n` of them at a moment under a channel."""
 
-    A key with one user, seen once, is by far the most usual: it is kept as that user alone.
-    """
-
-    keep_ms: int
-    turned_ms: int = 0
-    n_turns: int = 0
-    recent: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
-    former: dict[int, int | dict[int, int]] = msgspec.field(default_factory=dict)
-
-    def turn(self, now_ms: int) -> None:
-        """Let go of what was seen longer ago than `keep_ms` before the last turn."""
-        self.former = self.recent if now_ms - self.turned_ms < 2 * self.keep_ms else {}
-        self.recent, self.turned_ms = {}, now_ms
-        self.n_turns += 1
-
-    def note(self, key: int, user: int, now_ms: int) -> tuple[int, int]:
-        """Count one more sight; return (users seen with the key, sights of this user), at most `MAX_USERS_PER_KEY`."""
-        users = self._of(key, user, now_ms)
-        if users is None:
-            return (1, 1) if key in self.recent else (0, 0)
-        if isinstance(users, int):
-            users = self.recent[key] = {users: 1}
-        if user in users or len(users) < MAX_USERS_PER_KEY:
-            users[user] = users.get(user, 0) + 1
-        return len(users), users.get(user, 0)
-
-    def meet(self, key: int, user: int, now_ms: int) -> int:
-        """Note a sight without counting repeats; return how many users the key was seen with."""
-        users = self._of(key, user, now_ms)
-        if users is None:
-            return 1 if key in self.recent else 0
-        if isinstance(users, int):
-            if users == user:
-                return 1
-            users = self.recent[key] = {users: 1}
-        if user not in users and len(users) < MAX_USERS_PER_KEY:
-            users[user] = 1
-        return len(users)
-
-    def _of(self, key: int, user: int, now_ms: int) -> int | dict[int, int] | None:
-        """Return who was seen with the key before; None for a new one, which is noted unless memory is full."""
-        if now_ms - self.turned_ms >= self.keep_ms:
-            self.turn(now_ms)
-        users = self.recent.get(key)
-        if users is None and len(self.recent) < MAX_KEYS:
-            # What the former generation knew goes on counting.
-            users = self.former.get(key)
-            if users is None:
-                self.recent[key] = user
-                return None
-            users = self.recent[key] = users if isinstance(users, int) else dict(users)
-        return users
+    ts: int
+    channel: str
+    n: int
 
 
-class Verdict(NamedTuple):
-    """Which families speak against an event."""
+class Watch(msgspec.Struct, gc=False):
+    """How many records of a kind came since the last look, and how many of them were odd."""
 
-    rate: bool = False
-    identity: bool = False
-    content: bool = False
+    n: int = 0
+    n_odd: int = 0
+    looked_ms: int = 0
+    found_ms: int = -1
+    wait: int = 0
+    """Records to wait for after a look that found nothing: a quarter of what it read, so that looks stay cheap."""
 
-    @property
-    def is_suspect(self) -> bool:
-        """Two independent families agree."""
-        return self.rate + self.identity + self.content >= 2
+    def note(self, odd: int) -> None:
+        """Count a record, and how odd it was."""
+        self.n += 1
+        self.n_odd += odd
+
+    def is_due(self, now_ms: int, pasts: dict[int, Past], settings: QualitySettings) -> bool:
+        """Tell whether enough is odd to look, given how odd honest visits are."""
+        if now_ms - self.looked_ms < settings.inquest_interval_ms or self.n < self.wait:
+            return False
+        is_warm = self.found_ms >= 0 and now_ms - self.found_ms < 6 * settings.inquest_interval_ms
+        if is_warm:
+            return self.n_odd >= 3
+        if self.n_odd >= settings.least_odd and self.n_odd * ODD_SHARE >= self.n:
+            past = whole(pasts)
+            usual = (past.n_device + past.n_block + 5.0) / (past.n + 50.0)
+            return surplus(self.n_odd, max(self.n * usual, 1.0)) >= 3.0
+        if self.n >= WINDOW:
+            self.n = self.n_odd = 0
+        return False
+
+    def look(self, now_ms: int, n_read: int, *, has_found: bool) -> None:
+        """Note a look and what it came to."""
+        self.n = self.n_odd = 0
+        self.looked_ms = now_ms
+        self.wait = 0 if has_found else n_read // 4
+        if has_found:
+            self.found_ms = now_ms
 
 
 class Evidence(msgspec.Struct, gc=False):
-    """A room's memory of who shares a device and who repeats which text; tokens only."""
+    """A room's memory of visits, texts and marks; tokens only."""
 
-    devices: Generations = msgspec.field(default_factory=lambda: Generations(DEVICE_MEMORY_MS))
+    devices: Generations = msgspec.field(default_factory=lambda: Generations(SOURCE_MEMORY_MS))
+    addresses: Generations = msgspec.field(default_factory=lambda: Generations(SOURCE_MEMORY_MS))
     texts: Generations = msgspec.field(default_factory=lambda: Generations(TEXT_MEMORY_MS))
-    suspects: Generations = msgspec.field(default_factory=lambda: Generations(DEVICE_MEMORY_MS))
-    blocks: dict[int, int] = msgspec.field(default_factory=dict)
-    blocks_since_ms: int = 0
+    visits: bytearray = msgspec.field(default_factory=bytearray)
+    comments: bytearray = msgspec.field(default_factory=bytearray)
+    doing: dict[int, int] = msgspec.field(default_factory=dict)
+    """Of users whose visit goes on: flags, and from bit 8 on the judged events so far."""
+    marks: dict[int, int] = msgspec.field(default_factory=dict)
+    """Users found invalid, with the families of evidence against them."""
+    sources: dict[int, tuple[int, int]] = msgspec.field(default_factory=dict)
+    """Devices and blocks that send nothing but invalid traffic, with when that was last found, and the families."""
+    fresh: dict[int, int] = msgspec.field(default_factory=dict)
+    """Users of such sources that came since the last visit to the room; marked at the next one."""
+    pasts: dict[int, Past] = msgspec.field(default_factory=dict)
+    buyers: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """Orders by fingerprint, with who placed them: the newest ones."""
+    flips: list[bytes] = msgspec.field(default_factory=list)
+    """Orders that turned out invalid and are still to be booked so."""
+    channels: dict[str, int] = msgspec.field(default_factory=lambda: {"": 0})
+    """Place of each channel, and of each segment, that a record may name."""
+    segments: dict[str, int] = msgspec.field(default_factory=lambda: {"": 0})
+    by_segment: list[list[int]] = msgspec.field(default_factory=lambda: [[0, 0]])
+    """Judged events of visits, and invalid ones, by segment, in the session."""
+    stays: dict[int, int] = msgspec.field(default_factory=dict)
+    n_stays: int = 0
+    visit_watch: Watch = msgspec.field(default_factory=Watch)
+    comment_watch: Watch = msgspec.field(default_factory=Watch)
+    anonymous: Anonymous = msgspec.field(default_factory=Anonymous)
 
-    def device(self, device: int | None, user: int | None, now_ms: int, settings: QualitySettings) -> bool:
-        """Note a device with its user; tell whether more users share it than a household would."""
-        if device is None or user is None:
-            return False
-        return self.devices.meet(device, user, now_ms) > settings.device_users
+    # -- what an event costs ------------------------------------------------------------------------------------
+
+    def act(self, user: int, flags: int) -> bool:
+        """Note a judged event of a visit that goes on; tell whether the user is marked."""
+        doing = self.doing
+        so_far = doing.get(user)
+        if so_far is None:
+            self._make_room()
+            so_far = 0
+        doing[user] = (so_far | flags) + _ONE
+        return user in self.marks
+
+    def enter(self, user: int) -> None:
+        """Note that a visit began."""
+        so_far = self.doing.get(user)
+        if so_far is None:
+            self._make_room()
+            so_far = 0
+        self.doing[user] = so_far | CAME
+
+    def _make_room(self) -> None:
+        """Forget the oldest half of the visits that go on when there are too many."""
+        if len(self.doing) >= MAX_DOING:
+            for old in list(self.doing)[: MAX_DOING // 2]:
+                del self.doing[old]
+
+    def leave(
+        self, user: int, device: int, block: int, now_ms: int, left: tuple[int, int, int, int]
+    ) -> tuple[bool, int]:
+        """Note a visit that is over, `left` being (ts, dwell_ms, channel, segment).
+
+        Return (is marked, flags of its source).
+        """
+        left_ms, dwell_ms, channel, segment = left
+        so_far = self.doing.pop(user, 0)
+        flags, n = so_far & _FLAGS & ~CAME, (so_far >> _N_SHIFT) + 1
+        source = 0
+        if device and self.devices.meet(device, user, now_ms) > 1:
+            source = SHARED_DEVICE
+        if block and self.addresses.meet(block, user, now_ms) > 1:
+            source |= SHARED_BLOCK
+        flags |= source
+        odd = source != 0
+        fine = fine_stay(dwell_ms)
+        stays = self.stays
+        count = stays[fine] = stays.get(fine, 0) + 1
+        self.n_stays += 1
+        if count > 5 and count > 2 * (stays.get(fine - 6, 0) + stays.get(fine + 8, 0)):
+            odd = True
+        if self.n_stays >= 2 * WINDOW:
+            self.stays = {k: v >> 1 for k, v in stays.items() if v > 1}
+            self.n_stays = sum(self.stays.values())
+            self._forget(now_ms)
+        watch = self.visit_watch
+        watch.n += 1
+        watch.n_odd += odd
+        is_marked = user in self.marks
+        if not is_marked and self.sources and self.is_source(device, block, now_ms):
+            is_marked = True
+            self.fresh[user] = self.sources.get(device, self.sources.get(block, (0, 0)))[1]
+        elif is_marked:
+            flags |= MARKED
+        n = min(n, _N_MOST)
+        self.visits += VISIT.pack(user, device, block, left_ms, min(dwell_ms, 0xFFFFFFFF), channel, flags, n, segment)
+        row = self.by_segment[segment]
+        row[0] += n
+        if flags & MARKED:
+            row[1] += n
+        if len(self.visits) >= MAX_VISITS * VISIT.size:
+            self._let_go(MAX_VISITS // 4)
+        return bool(flags & MARKED), source
+
+    def is_source(self, device: int, block: int, now_ms: int) -> bool:
+        """Tell whether a device or block was found to send nothing but invalid traffic, not long ago."""
+        for source in (device, block):
+            seen = self.sources.get(source)
+            if seen is not None and now_ms - seen[0] < SOURCE_MEMORY_MS:
+                return True
+        return False
 
     def comment(
-        self, text: int | None, user: int | None, *, is_shared_device: bool, now_ms: int, settings: QualitySettings
-    ) -> Verdict:
-        """Judge a comment; `text` is None for texts too short to tell a script from a crowd."""
-        if text is None:
-            return Verdict(identity=is_shared_device)
-        n_users, n_own = self.texts.note(text, -1 if user is None else user, now_ms)
-        return Verdict(
-            rate=user is not None and n_own >= settings.repeat_own,
-            identity=is_shared_device,
-            content=n_users >= settings.repeat_users,
-        )
+        self, user: int, said: tuple[int, int, int, int, int, int], now_ms: int, settings: QualitySettings
+    ) -> tuple[bool, bool]:
+        """Note a comment, `said` being (text, device, block, ts, characters, channel): (is marked, is copied)."""
+        text, device, block, at_ms, n_characters, channel = said
+        is_copied = is_repeated = False
+        odd = 0
+        if text and n_characters >= settings.min_repeat_characters:
+            n_users, n_own = self.texts.note(text, user, now_ms)
+            is_copied, is_repeated = n_users >= settings.repeat_users, n_own >= settings.repeat_own
+            odd = is_copied
+        if block and self.addresses.meet(block, user, now_ms) > 1:
+            odd = 1
+        watch = self.comment_watch
+        watch.n += 1
+        watch.n_odd += odd
+        flags = COPIED if is_copied else 0
+        self.comments += COMMENT.pack(user, text, device, block, at_ms, n_characters, channel, flags)
+        if len(self.comments) >= MAX_COMMENTS * COMMENT.size:
+            del self.comments[: MAX_COMMENTS // 4 * COMMENT.size]
+        return self.act(user, COPIED | 2 if is_copied else 2), is_copied or is_repeated
+
+    def channel(self, name: str) -> int:
+        """Return the place of a channel; 0 for one too many."""
+        place = self.channels.get(name)
+        return self._place(self.channels, name) if place is None else place
+
+    def segment(self, name: str | None) -> int:
+        """Return the place of a segment; 0 for none and for one too many."""
+        if name is None:
+            return 0
+        place = self.segments.get(name)
+        if place is None:
+            place = self._place(self.segments, name)
+            if place:
+                self.by_segment.append([0, 0])
+        return place
 
     @staticmethod
-    def leave(dwell_ms: int, *, is_shared_device: bool, settings: QualitySettings) -> Verdict:
-        """Judge a visit by how long it lasted."""
-        return Verdict(rate=dwell_ms <= settings.short_dwell_ms, identity=is_shared_device)
+    def _place(places: dict[str, int], name: str) -> int:
+        if len(places) >= MAX_PLACES:
+            return 0
+        places[name] = len(places)
+        return places[name]
 
-    def condemn(self, user: int | None, block: int | None, now_ms: int) -> None:
-        """Remember who was suspect, and from which address block."""
-        if user is not None:
-            self.suspects.meet(user, 0, now_ms)
-        if block is not None:
-            if now_ms - self.blocks_since_ms >= DEVICE_MEMORY_MS:
-                self.blocks, self.blocks_since_ms = {}, now_ms
-            if block in self.blocks or len(self.blocks) < MAX_KEYS:
-                self.blocks[block] = self.blocks.get(block, 0) + 1
+    def bought(self, fingerprint: bytes, user: int) -> bool:
+        """Note whose an order is; tell whether that one is marked."""
+        buyers = self.buyers
+        if fingerprint not in buyers:
+            if len(buyers) >= MAX_BUYERS:
+                del buyers[next(iter(buyers))]
+            buyers[fingerprint] = user
+        return user in self.marks
 
-    def is_suspect_user(self, user: int | None) -> bool:
-        """Tell whether a user was suspect in the last ten to twenty minutes."""
-        return user is not None and (user in self.suspects.recent or user in self.suspects.former)
+    def is_marked(self, user: int | None) -> bool:
+        """Tell whether a user was found invalid."""
+        return user is not None and user in self.marks
 
-    def worst_blocks(self, n: int) -> list[tuple[int, float]]:
-        """Return the address blocks most suspects came from, with their share."""
-        total = sum(self.blocks.values())
-        ranked = sorted(self.blocks.items(), key=lambda item: (-item[1], item[0]))[:n]
-        return [(block, round(count / total, 4)) for block, count in ranked]
+    # -- what a visit to the room does --------------------------------------------------------------------------
+
+    def review(self, now_ms: int, settings: QualitySettings) -> list[Credit]:
+        """Hold the inquests that are due; return the invalid events that were not counted as such yet."""
+        credits: list[Credit] = []
+        if self.fresh:
+            found = {user: Guilt(families, "source") for user, families in self.fresh.items()}
+            self.fresh = {}
+            credits += self._credit(self._mark(found), now_ms)
+        watch = self.visit_watch
+        if watch.n and watch.is_due(now_ms, self.pasts, settings):
+            self._forget(now_ms)
+            log = read_visits(self.visits)
+            guilty = inquest(log, self.pasts, now_ms, settings)
+            found = {}
+            for place, guilt in guilty.items():
+                found.setdefault(log[place].user, guilt)
+            self._name_sources(log, guilty, now_ms)
+            fresh = self._mark(found)
+            watch.look(now_ms, len(log), has_found=bool(fresh))
+            credits += self._credit(fresh, now_ms)
+        watch = self.comment_watch
+        if watch.n and watch.is_due(now_ms, self.pasts, settings):
+            said = read_comments(self.comments)
+            fresh = self._mark(writers(said, self._acts(), whole(self.pasts), settings))
+            watch.look(now_ms, len(said), has_found=bool(fresh))
+            credits += self._credit(fresh, now_ms)
+        names = list(self.channels)
+        credits += [Credit(ts, names[channel], n) for ts, channel, n in self.anonymous.review(now_ms, settings)]
+        return credits
+
+    def _name_sources(self, log: list[Visit], guilty: dict[int, Guilt], now_ms: int) -> None:
+        """Remember the devices and blocks whose visits are all invalid: their next visitor is, from the first event."""
+        n_of: dict[int, list[int]] = {}
+        users: dict[int, set[int]] = {}
+        for place, visit in enumerate(log):
+            is_guilty = place in guilty or visit.user in self.marks
+            for source in (visit.device, visit.block):
+                row = n_of.setdefault(source, [0, 0, 0])
+                row[0] += 1
+                row[1] += is_guilty
+                if place in guilty:
+                    row[2] |= guilty[place].families
+                if is_guilty:
+                    users.setdefault(source, set()).add(visit.user)
+        for source, (n, n_guilty, families) in n_of.items():
+            if source and families and len(users.get(source, ())) >= PURE_USERS and n_guilty * 20 >= n * 19:
+                self.sources.pop(source, None)
+                self.sources[source] = (now_ms, families)
+        while len(self.sources) > MAX_SOURCES:
+            del self.sources[next(iter(self.sources))]
+
+    def _forget(self, now_ms: int) -> None:
+        """Let visits go that ended longer ago than sources are remembered."""
+        log, size = self.visits, VISIT.size
+        n = 0
+        while (n + 1) * size <= len(log) and VISIT.unpack_from(log, n * size)[3] < now_ms - SOURCE_MEMORY_MS:
+            n += 1
+        if n:
+            self._let_go(n)
+
+    def _acts(self) -> dict[int, int]:
+        """Return what is known of each user's visits but for their comments: flags."""
+        acts = {user: so_far & _FLAGS for user, so_far in self.doing.items()}
+        for visit in read_visits(self.visits):
+            acts[visit.user] = acts.get(visit.user, 0) | visit.flags | CAME
+        return acts
+
+    def _mark(self, found: dict[int, Guilt]) -> set[int]:
+        """Mark users; return those who were not marked yet."""
+        fresh = set()
+        for user, guilt in found.items():
+            if user not in self.marks:
+                if len(self.marks) >= MAX_MARKS:
+                    del self.marks[next(iter(self.marks))]
+                fresh.add(user)
+                self.marks[user] = guilt.families
+            else:
+                self.marks[user] |= guilt.families
+        return fresh
+
+    def _credit(self, fresh: set[int], now_ms: int) -> Iterator[Credit]:
+        """Return what users did before they were marked; their orders are to be booked anew."""
+        if not fresh:
+            return
+        size, log, names = VISIT.size, self.visits, list(self.channels)
+        for place, visit in enumerate(read_visits(log)):
+            if visit.user in fresh and not visit.flags & MARKED:
+                log[place * size + FLAGS_AT] |= MARKED
+                self.by_segment[visit.segment][1] += visit.n
+                yield Credit(visit.left_ms, names[visit.channel], visit.n)
+        last = {comment.user: comment for comment in read_comments(self.comments) if comment.user in fresh}
+        for user in sorted(fresh & self.doing.keys()):
+            so_far = self.doing[user]
+            n = so_far >> _N_SHIFT
+            if n:
+                self.doing[user] = so_far & _FLAGS
+                comment = last.get(user)
+                channel = "" if comment is None else names[comment.channel]
+                yield Credit(now_ms - 1 if comment is None else comment.at_ms, channel, n)
+        self.flips += [fingerprint for fingerprint, user in self.buyers.items() if user in fresh]
+
+    def _let_go(self, n: int) -> None:
+        """Let the oldest visits go; honest ones are counted into what is usual of their channel."""
+        size = n * VISIT.size
+        for visit in read_visits(self.visits[:size]):
+            if not visit.flags & MARKED:
+                past = self.pasts.get(visit.channel)
+                if past is None:
+                    past = self.pasts[visit.channel] = Past()
+                past.add(visit)
+        del self.visits[:size]
+
+    def told(self) -> dict[str, Any]:
+        """Return what an anomaly tells: whom it blames, and the families of evidence by how many users they mark."""
+        families = {
+            name: n for bit, name in FAMILIES.items() if (n := sum(bool(found & bit) for found in self.marks.values()))
+        }
+        return {"blame": blame(read_visits(self.visits), list(self.channels)), "families": families}
+
+    def shrunk(self) -> Evidence:
+        """Return what stays of a room that nobody hears of: the session's figures by segment."""
+        return Evidence(channels=self.channels, segments=self.segments, by_segment=self.by_segment)
+
+    def begin_session(self) -> None:
+        """Count the new session's segments anew; what is known of bots goes on."""
+        self.by_segment = [[0, 0] for _ in self.segments]

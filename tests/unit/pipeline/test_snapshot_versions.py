@@ -95,3 +95,28 @@ def test_a_state_survives_being_written_again() -> None:
     live.process(records(scenario(3, 300)))
     for key, state in live.snapshot().items():
         assert dump(load_star(state) if key == EVERY_ROOM else load_room(state)) == state
+
+
+def test_a_snapshot_of_the_format_before_is_read_with_evidence_that_begins_anew() -> None:
+    live = engine()
+    live.process(records(scenario(3, 300)))
+    states = live.snapshot()
+    before = {}
+    for key, state in states.items():
+        _, plain = msgspec.msgpack.decode(state, strict=False)
+        if key != EVERY_ROOM:
+            generation = {"keep_ms": 600_000, "turned_ms": 5, "n_turns": 1, "recent": {1: 2, 3: {4: 1}}, "former": {}}
+            plain["evidence"] = {
+                "devices": generation, "texts": generation | {"keep_ms": 60_000}, "suspects": generation,
+                "blocks": {7: 3}, "blocks_since_ms": 5,
+            }  # fmt: skip
+        before[key] = msgspec.msgpack.encode((FORMAT - 1, plain))
+    fresh = engine()
+    fresh.restore(before)
+    assert fresh.counters == live.counters
+    assert fresh.summary()["rooms"].keys() == live.summary()["rooms"].keys()
+    for key, state in fresh.snapshot().items():
+        assert msgspec.msgpack.decode(state, strict=False)[0] == FORMAT
+        if key != EVERY_ROOM:
+            assert load_room(state).evidence.marks == {}
+            assert load_room(state).evidence.devices.recent == {1: 2, 3: {4: 1}}
