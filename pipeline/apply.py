@@ -419,18 +419,13 @@ KINDS: Final = {
 """The kind of a decoded event, by its struct."""
 
 
-def note_kind(room: RoomState, name: str, feed: str | None) -> None:
-    """Note that the room has events of a type, and the feed that carries them."""
-    room.kinds[name] = True
-    if feed is not None and feed not in room.feeds:
-        room.feeds[feed] = Feed()
-
-
 def apply(room: RoomState, kind: Kind, handler: Handler, event: Any, ctx: Context) -> None:
     """Apply one accepted event of the room's log."""
     name, feed = kind.name, kind.feed
     if name not in room.kinds:
-        note_kind(room, name, feed)
+        room.kinds[name] = True
+        if feed is not None and feed not in room.feeds:
+            room.feeds[feed] = Feed()
     if feed is not None:
         room.feeds[feed].event(event.ts)
     if room.evidence.flips:

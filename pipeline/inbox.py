@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipeline import shedding
-from pipeline.apply import KINDS, note_kind
+from pipeline.apply import KINDS, apply
 from pipeline.context import Context
 from pipeline.room import RoomState
 
@@ -51,19 +51,18 @@ class Inbox:
 
 def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
     """Apply what waited in a room; `room.offset` is that of the last event taken, also where one raises."""
-    seen, kinds, feeds, identify = room.seen, room.kinds, room.feeds, ctx.identities.event
-    keep_ms, star = ctx.recent_ids_ms, ctx.star
-    n_duplicates = n_late = 0
-    n_events = n_before = room.n_events
-    largest_ts = room.largest_ts
+    seen, identify, keep_ms, star = room.seen, ctx.identities.event, ctx.recent_ids_ms, ctx.star
+    clock = star.clock_ms, star.evaluated_ms
+    n_before = room.n_events
     entries = iter(waiting)
     try:
-        for event, record, now_ms, evaluated_ms in zip(entries, entries, entries, entries, strict=True):
-            kind = KINDS[type(event)]
+        # The log's clock stands where it stood for each of them: whatever looks at it sees that moment.
+        for event, record, star.clock_ms, star.evaluated_ms in zip(entries, entries, entries, entries, strict=True):
+            kind, now_ms = KINDS[type(event)], star.clock_ms
             room.offset = record[0]
             fingerprint = identify(event.event_id)
             if fingerprint in seen.recent or (kind.is_money and fingerprint in seen.money):
-                n_duplicates += 1
+                room.n_duplicates += 1
                 continue
             if now_ms - seen.turned_ms >= keep_ms:
                 seen.go_on(now_ms, keep_ms)
@@ -71,29 +70,17 @@ def catch_up(room: RoomState, waiting: list[Any], ctx: Context) -> None:
             if kind.is_money:
                 seen.money[fingerprint] = now_ms
                 seen.n_money += 1
-            name, feed, ts = kind.name, kind.feed, event.ts
-            if name not in kinds:
-                note_kind(room, name, feed)
-            if feed is not None:
-                feeds[feed].event(ts)
             handler: Any = kind.handler
-            if n_events >= room.granted_to:
-                room.n_events = n_events
-                if shedding.is_over(room, now_ms, ctx):
-                    handler = shedding.handler_of(room, kind, event, handler, now_ms=now_ms)
-            handler(room, event, now_ms, ctx)
-            n_events += 1
-            if ts > largest_ts:  # noqa: PLR1730  (max is a call, and this is every event)
-                largest_ts = ts
-            if ts < evaluated_ms:
-                n_late += 1
+            if room.n_events >= room.granted_to and shedding.is_over(room, now_ms, ctx):
+                handler = shedding.handler_of(room, kind, event, handler, now_ms=now_ms)
+            apply(room, kind, handler, event, ctx)
+            room.n_events += 1
+            ts = event.ts
+            if ts > room.largest_ts:
+                room.largest_ts = ts
+                star.largest_ts = max(star.largest_ts, ts)
+            if ts < star.evaluated_ms:
+                room.n_late += 1
     finally:
-        room.n_duplicates += n_duplicates
-        room.n_late += n_late
-        room.n_events = n_events
-        room.n_news += n_events - n_before
-        if n_events > n_before:
-            room.is_fresh, room.is_changed = False, True
-        if largest_ts > room.largest_ts:
-            room.largest_ts = largest_ts
-            star.largest_ts = max(star.largest_ts, largest_ts)
+        star.clock_ms, star.evaluated_ms = clock
+        room.n_news += room.n_events - n_before
