@@ -26,6 +26,7 @@ from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
 from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
+from pipeline.roi import refresh
 from pipeline.room import RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
@@ -38,7 +39,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 2
+ENGINE_VERSION: Final = 3
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
@@ -409,6 +410,7 @@ class Engine:
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
             room.config.mode = bidding.max_mode
         room.is_changed |= room.fold(now_ms)
+        refresh(room.returns, room.ledger, ctx.policy.roi, room.config.stage, now_ms)
         phase = self._phase(room)
         is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
         if is_emission or room.is_feed_dull or now_ms >= room.feeds_due_ms or len(room.feed_states) != len(room.feeds):

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from pipeline.counters import (
     CLICKS,
+    COST,
     DWELL_MS,
     FIRST_TOPIC,
     GMV,
+    GMV_COSTED,
     IMPRESSIONS,
     N_ADD_TO_CART,
     N_BOUNCES,
@@ -22,6 +24,7 @@ from pipeline.counters import (
     N_SCORED,
     PLACE,
     REFUND,
+    REFUND_COSTED,
     SENTIMENT_MILLI,
     SPEND,
     TOPICS,
@@ -130,9 +133,10 @@ def compute(
             metrics["roas_mature"] = returned.mature
             if returned.low is not None:
                 metrics["roas_low"], metrics["roas_high"] = returned.low, returned.high
-    margin = policy.roi.margin_ratio
-    if margin is not None:
-        # Margin in millionths keeps the money exact.
-        net = (counts[GMV] - counts[REFUND]) * round(margin * 1_000_000)
-        metrics["contribution_minor"] = rounded_ratio(net, 1_000_000) - spend
+    margin, costed = policy.roi.margin_ratio, counts[GMV_COSTED] - counts[REFUND_COSTED]
+    rest = counts[GMV] - counts[REFUND] - costed
+    if margin is not None or (counts[GMV_COSTED] > 0 and counts[GMV] == counts[GMV_COSTED] and rest == 0):
+        # Margin in millionths keeps the money exact; without one every order must have named its own costs.
+        earned = rounded_ratio(rest * round((margin or 0.0) * 1_000_000), 1_000_000)
+        metrics["contribution_minor"] = costed - counts[COST] + earned - spend
     return metrics
