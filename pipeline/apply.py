@@ -187,6 +187,7 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     for effect in effects:
         _book(room, order, effect, order.channel or channel)
     if effects and order.paid_ts >= 0:
+        room.returns.n_news += sum(e.amount for e in effects if e.field in ("n_orders_paid", "n_refunds"))
         _settle(room, order, before, saved, order.channel or channel)
 
 
@@ -221,7 +222,6 @@ def _value(room: RoomState, order: Order, event: Any, factor: Fraction | int, ct
 def _settle(room: RoomState, order: Order, before: tuple[int, int], saved: list[tuple[int, int]], channel: str) -> None:
     """Book what an order is worth now in the cohort of its touch, and what its refunds save of its costs."""
     returns, is_past = room.returns, order.paid_ts < room.session.begins_ts
-    returns.n_news += 1
     after = order.worth()
     if after != before:
         has_touch = order.touch_ts >= 0

@@ -6,15 +6,18 @@ from typing import Any
 
 from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Context
-from pipeline.counters import PLACE, Counts, unpack
+from pipeline.counters import N_ORDERS_PAID, PLACE, Counts, unpack
 from pipeline.metrics import PRIOR, compute, told_counts
 from pipeline.roi import Learned, Return, curve_of, due, returns
 from pipeline.roi.cohorts import CHANNEL_COHORTS
+from pipeline.roi.shift import shift
 from pipeline.room import RoomState
 from pipeline.samples import counted, middle
 from pipeline.sketches import bin_value, quantile
 from schemas.base import MAX_INTEGER, capped
 
+QUARTER, HOUR = 2, 3
+"""Places of the windows of 900 s and 3,600 s."""
 NAMES = tuple(str(reach_ms // 1_000) for reach_ms, _ in ROOM_ZONES)
 
 
@@ -63,6 +66,11 @@ class View:
                 if n_online is not None:
                     metrics["n_online"] = n_online
             out[NAMES[place]] = metrics
+        if room.session.begins_ts >= 0 and self.counts[HOUR][N_ORDERS_PAID] > 0:
+            watched_s = (now_ms - room.session.begins_ts) / 1_000
+            moved = shift(self.counts[QUARTER], self.counts[HOUR], watched_s)
+            if moved is not None:
+                out[NAMES[QUARTER]]["return_shift"] = moved
         out["session"] = self.session_metrics()
         return out
 

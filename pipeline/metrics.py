@@ -96,13 +96,14 @@ def compute(
     spend = counts[SPEND]
     if (paid := counts[N_ORDERS_PAID]) > 0:
         metrics["aov_minor"] = rounded_ratio(counts[GMV], paid)
-    if (impressions := counts[IMPRESSIONS]) > 0:
+    roi = policy.roi
+    if (impressions := counts[IMPRESSIONS]) >= roi.min_impressions:
         metrics["ctr"] = round(counts[CLICKS] / impressions, 6)
-    if (clicks := counts[CLICKS]) > 0:
+    if (clicks := counts[CLICKS]) >= roi.min_clicks:
         metrics["cvr"] = round(counts[N_PAID_ATTRIBUTED] / clicks, 6)
-    if (product_clicks := counts[N_PRODUCT_CLICKS]) > 0:
+    if (product_clicks := counts[N_PRODUCT_CLICKS]) >= roi.min_clicks:
         metrics["cart_ratio"] = round(counts[N_ADD_TO_CART] / product_clicks, 6)
-    if (created := counts[N_ORDERS_CREATED]) > 0:
+    if (created := counts[N_ORDERS_CREATED]) >= roi.min_orders_created:
         metrics["pay_ratio"] = round(paid / created, 6)
     if (n_leaves := counts[N_LEAVES]) > 0:
         metrics["bounce_ratio"] = round(counts[N_BOUNCES] / n_leaves, 6)
@@ -133,7 +134,7 @@ def compute(
             metrics["roas_mature"] = returned.mature
             if returned.low is not None:
                 metrics["roas_low"], metrics["roas_high"] = returned.low, returned.high
-    margin, costed = policy.roi.margin_ratio, counts[GMV_COSTED] - counts[REFUND_COSTED]
+    margin, costed = roi.margin_ratio, counts[GMV_COSTED] - counts[REFUND_COSTED]
     rest = counts[GMV] - counts[REFUND] - costed
     if margin is not None or (counts[GMV_COSTED] > 0 and counts[GMV] == counts[GMV_COSTED] and rest == 0):
         # Margin in millionths keeps the money exact; without one every order must have named its own costs.

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from pipeline import Engine
 from schemas import topics
-from schemas.settings import RoiSettings, Settings
+from schemas.settings import EngineSettings, RoiSettings, Settings
 
 START_MS: Final = 1_748_779_200_000
 REPORT_S: Final = 10
@@ -79,6 +79,7 @@ class World(NamedTuple):
     has_touch: bool = True
     session_s: int = 7_200
     spend_wave: float = 0.0
+    settings: RoiSettings = RoiSettings()
 
 
 WORLDS: Final = {
@@ -91,6 +92,12 @@ WORLDS: Final = {
     "heavy_tail": World("log-normal delays, a tenth beyond 43 min", delay=lognormal(200.0, 2.0)),
     "spend_in_waves": World("spend swings by two thirds in half an hour", spend_wave=0.67),
     "refunds": World("a third comes back, half an hour later", refund_ratio=0.33, refund_s=1_800.0),
+    "refunds_configured": World(
+        "the same, and the settings say so",
+        refund_ratio=0.33,
+        refund_s=1_800.0,
+        settings=RoiSettings(refund_ratio=0.33, refund_delay_s=1_800),
+    ),
     "bursts": World("orders in bursts of a minute, four times the usual", burst=4.0),
     "large_orders": World("amounts with a heavy tail", amount_sigma=1.3),
     "return_falls": World("the return halves after an hour", rate=lambda second: 2.0 if second < 3_600 else 1.0),
@@ -184,7 +191,7 @@ def look_at(name: str, seed: int) -> list[Look]:
     spends, orders = _life(world, random)
     looks: list[Look] = []
     due_s = LOOK_S
-    engine = Engine(Settings(trust_log=True))
+    engine = Engine(Settings(trust_log=True, engine=EngineSettings(emit_interval_ms=60_000), roi=world.settings))
     for record in _log(world, spends, orders):
         for out in engine.process([record]):
             now_s = (getattr(out.value, "ts", 0) - START_MS) / 1_000

@@ -61,14 +61,15 @@ class Due(NamedTuple):
     """A window of cohorts at one evaluation. `*_ppm`: millionths of a minor unit.
 
     `due_ppm` is the spend weighted by the share of its orders that has come by now, `error_ppm` by that share's
-    standard error; `loose_due_ppm` the spend whose loose orders fall into the window; `refunds_ppm` what is still
-    expected to come back of the orders seen.
+    standard error; `loose_due_ppm` the spend whose loose orders fall into the window, with its error; `refunds_ppm`
+    what is still expected to come back of the orders seen.
     """
 
     cohort: Cohort
     due_ppm: int
     error_ppm: int
     loose_due_ppm: int
+    loose_error_ppm: int
     refunds_ppm: int
 
     @property
@@ -110,7 +111,7 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
                 own_refunds += back * is_own
         total += zone.total
         cohort = unpack(total)
-        loose_ppm = due_ppm
+        loose_ppm, loose_error_ppm = due_ppm, error_ppm
         if cohort.loose:
             before_ms = now_ms - zone.reach_ms
             for older in windows.zones[place + 1 :]:
@@ -119,9 +120,11 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
                     cost = (packed + _BIAS & _MASK) - _HALF
                     if cost:
                         age_ms = middle_ms - start_ms
-                        loose_ppm += cost * (curve.at(age_ms + zone.reach_ms)[0] - curve.at(age_ms)[0])
-        out.append(Due(cohort, due_ppm, error_ppm, loose_ppm, refunds_ppm))
+                        (until, until_error), (since, since_error) = curve.at(age_ms + zone.reach_ms), curve.at(age_ms)
+                        loose_ppm += cost * (until - since)
+                        loose_error_ppm += cost * (until_error - since_error)
+        out.append(Due(cohort, due_ppm, error_ppm, loose_ppm, abs(loose_error_ppm), refunds_ppm))
     session = unpack(windows.session)
     own_due += (session.spend - own_spend) * MILLION
-    out.append(Due(session, own_due, own_error, own_due, own_refunds))
+    out.append(Due(session, own_due, own_error, own_due, own_error, own_refunds))
     return out

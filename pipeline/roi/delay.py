@@ -44,7 +44,7 @@ SHAPES: Final = ((0.4, 1), (0.7, 2), (1.0, 2))
 """Weibull shapes, and their weights: 1 is exponential (Chapelle 2014), below are many prompt orders and a long tail."""
 BIN_WEIGHT: Final = 4.0
 """Orders that the family's word is worth in each bin."""
-TRUSTED_ORDERS: Final = 40
+TRUSTED_ORDERS: Final = 100
 """Orders beyond which the family is not told apart any further: none of its curves is the true one."""
 CHANNEL_WEIGHT: Final = 20.0
 """Orders that the room's curve is worth in each bin of a channel's."""
@@ -164,7 +164,7 @@ def learn(seen: Delays, mean_s: int) -> Curve:
     mean = _weighted(share, curves)
     spread = _weighted(share, (curves - mean) ** 2)
     hazard = _weighted(share, hazards)
-    return _curve(mean, spread + _sampling(hazard, at_risk + BIN_WEIGHT) * mean**2)
+    return _curve(mean, spread + _sampling(hazard, at_risk, BIN_WEIGHT) * mean**2)
 
 
 def learn_within(seen: Delays, room: Curve) -> Curve:
@@ -180,7 +180,7 @@ def learn_within(seen: Delays, room: Curve) -> Curve:
     # Of the room's own error as much stays as the room's word weighs at the bin that decides most.
     kept = CHANNEL_WEIGHT / weight
     inherited = (np.array(room.error_ppm) / MILLION * kept) ** 2
-    return _curve(mean, inherited + _sampling(hazard, weight) * mean**2)
+    return _curve(mean, inherited + _sampling(hazard, at_risk, CHANNEL_WEIGHT) * mean**2)
 
 
 def _curves(hazards: Floats) -> Floats:
@@ -200,10 +200,14 @@ def _weighted(weights: Floats, rows: Floats) -> Floats:
     return total
 
 
-def _sampling(hazard: Floats, weight: Floats) -> Floats:
-    """Return the relative variance of F at each edge that comes of counting so few orders (beta posteriors)."""
+def _sampling(hazard: Floats, at_risk: Floats, weight: float) -> Floats:
+    """Return the relative variance of F at each edge that comes of counting so few orders.
+
+    Greenwood's formula read backwards, with each bin's share of say. Bins without orders add nothing here: what is
+    not known of them is the spread of the family.
+    """
     kept = np.maximum(1.0 - hazard, 1e-6)
-    each = hazard / kept / (weight + 1.0)
+    each = hazard / kept * at_risk / (at_risk + weight) ** 2
     each[0] = 0.0
     out: Floats = np.zeros(N_BINS + 1)
     out[:-1] = np.cumsum(each[:0:-1])[::-1]

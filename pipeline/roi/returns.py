@@ -71,21 +71,34 @@ def matured(due: Due) -> float | None:
     return rate
 
 
-def relative_error(due: Due, learned: Learned) -> float | None:
-    """Return the standard error of the matured return relative to it; None for nothing sold.
+def band(due: Due, learned: Learned) -> tuple[float, float] | None:
+    """Return the 90 % band's ends as multiples of the matured return; None for nothing sold.
 
     Three parts that do not depend on each other: orders as a compound Poisson process (variance of the sum = sum of
-    squares) times the room's dispersion, the curve's own error over the ages of the spend, the refunds to come.
+    squares) times the room's dispersion, the curve's own error over the ages of the spend, the refunds to come. The
+    band is log-normal. A curve that is too slow by however much cannot say more than that all was due already.
     """
     cohort = due.cohort
     net = cohort.net + cohort.loose
     if net <= 0 or cohort.squares <= 0 or due.due_ppm <= 0:
         return None
     orders = cohort.squares / net**2 * learned.dispersion_ppm / MILLION
-    curve = (due.error_ppm / due.due_ppm) ** 2
+    curve = _share_error(due)
     back = due.refunds_ppm / (MILLION * net)
     refunds = back * back / (learned.n_refunds + 1) + back * cohort.squares / net**2
-    return math.sqrt(orders + curve + refunds)
+    scatter = orders + refunds
+    all_due = -math.log(due.maturity or 1.0) / Z_90
+    low = math.exp(-Z_90 * math.sqrt(scatter + min(curve, all_due) ** 2))
+    return low, math.exp(Z_90 * math.sqrt(scatter + curve**2))
+
+
+def _share_error(due: Due) -> float:
+    """Return the relative error of what the sales are held against; loose orders have a denominator of their own."""
+    net, loose = due.cohort.net, due.cohort.loose
+    error = due.error_ppm / due.due_ppm
+    if loose <= 0 or due.loose_due_ppm <= 0:
+        return error
+    return (max(net, 0) * error + loose * due.loose_error_ppm / due.loose_due_ppm) / (max(net, 0) + loose)
 
 
 def returns(counts: Counts, due: Due, learned: Learned, settings: RoiSettings) -> Return:
@@ -105,8 +118,7 @@ def returns(counts: Counts, due: Due, learned: Learned, settings: RoiSettings) -
     if valid is not None and rate is not None and maturity is not None and maturity >= settings.maturity_floor:
         mature = round(rate, 6)
         enough = due.cohort.n_orders >= settings.min_orders and mature > 0
-        error = relative_error(due, learned) if enough else None
-        if error is not None:
-            factor = math.exp(Z_90 * error)
-            low, high = round(mature / factor, 6), round(mature * factor, 6)
+        ends = band(due, learned) if enough else None
+        if ends is not None:
+            low, high = round(mature * ends[0], 6), round(mature * ends[1], 6)
     return Return(whole, attributed, valid, maturity, mature, low, high)
