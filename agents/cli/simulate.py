@@ -16,7 +16,17 @@ import typer
 from agents.config import load_settings
 from agents.errors import ProgramError, UsageError
 from agents.words import pick
-from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, Arrival, Parameters, UnknownScenarioError, World, play
+from pipeline.simulate import (
+    DEFAULT_START_TS,
+    SCENARIOS,
+    Arrival,
+    ParameterError,
+    Parameters,
+    UnknownScenarioError,
+    World,
+    play,
+    with_values,
+)
 from schemas.base import MAX_INTEGER, Lang
 from schemas.topics import ROOM_EVENTS
 
@@ -27,6 +37,8 @@ LATEST_START_TS: Final = 253_370_764_800_000
 CONNECT_MS: Final = 10_000
 FLUSH_S: Final = 60
 PROGRESS_EVERY_S: Final = 0.5
+LABELS_EVERY: Final = 4_096
+"""Events between two writings of labels: what has been sent is known, what is held in memory bounded."""
 
 
 class Sent(NamedTuple):
@@ -49,6 +61,16 @@ def run(
         typer.Option(help="With --broker: events a second at most; without it each event is sent in its own time."),
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="File for what was injected, one JSON object a line.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="File for what single events are: invalid, or what a comment means.")
+    ] = None,
+    returns: Annotated[
+        Path | None,
+        typer.Option(help="File for every order and every minute's spend, with what comes of it in the end."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Another parameter, e.g. bots.task_s=45.")
+    ] = None,
     start_ts: Annotated[
         int | None,
         typer.Option(min=0, max=LATEST_START_TS, help="First moment, ms; default a constant, with --broker now."),
@@ -79,14 +101,18 @@ def run(
             start_ts,
             trouble_at_ms=start_ts + round(trouble_at_s * 1_000),
             trouble_for_ms=round(trouble_s * 1_000),
-            parameters=Parameters(size=size),
+            parameters=with_values(Parameters(size=size), _changes(changes or [])),
+            is_labelled=labels is not None,
         )
-    except UnknownScenarioError as error:
+    except (UnknownScenarioError, ParameterError) as error:
         raise UsageError(str(error)) from None
     arrivals = _watched(play(world, minutes), start_ts, round(minutes * MINUTE_MS), lang)
+    if labels is not None:
+        arrivals = _labelled(arrivals, world, labels)
     sent = _write(arrivals, out) if broker is None else _send(arrivals, broker, rate)
     if truth is not None:
-        _write_truth(world, truth)
+        rooms_told = ({"type": "room", **books.as_dict()} for books in world.books().values())
+        _write_lines("--truth", truth, [*(trouble.as_dict() for trouble in world.truth()), *rooms_told])
     summary = {
         "scenario": scenario,
         "seed": seed,
@@ -97,6 +123,16 @@ def run(
         "n_troubles": len(world.truth()),
         "rooms": {room_id: books.as_dict() for room_id, books in world.books().items()},
     }
+    if returns is not None:
+        world.settle()  # the world ends here: nothing else is read of it
+        _write_lines(
+            "--returns",
+            returns,
+            [
+                *(cohort.as_dict() for cohort in world.cohorts()),
+                *(order.as_dict() for order in world.orders()),
+            ],
+        )
     if as_json:
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     elif broker is not None or out != STDOUT:
@@ -150,12 +186,45 @@ def _opened(out: str) -> Iterator[BinaryIO]:
             yield packed  # type: ignore[misc]  # a GzipFile writes bytes; it is no BinaryIO by name
 
 
-def _write_truth(world: World, path: Path) -> None:
-    lines = [orjson.dumps(trouble.as_dict(), option=orjson.OPT_APPEND_NEWLINE) for trouble in world.truth()]
+def _changes(texts: list[str]) -> dict[str, str]:
+    """Return what `--set` names, the last of a name."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign):
+            msg = f"--set must be NAME=VALUE, got {text!r}"
+            raise UsageError(msg)
+        found[name] = value
+    return found
+
+
+def _labelled(arrivals: Iterator[Arrival], world: World, path: Path) -> Iterator[Arrival]:
+    """Pass everything on; write the labels of what was sent meanwhile."""
     try:
-        path.write_bytes(b"".join(lines))
+        file = path.open("wb")
     except OSError as error:
-        msg = f"--truth must be a file that can be written, got {path}: {error.strerror or error}"
+        msg = f"--labels must be a file that can be written, got {path}: {error.strerror or error}"
+        raise ProgramError(msg) from None
+    with file:
+        for number, arrival in enumerate(arrivals, start=1):
+            yield arrival
+            if number % LABELS_EVERY == 0:
+                _write_labels(world, file)
+        _write_labels(world, file)
+
+
+def _write_labels(world: World, file: BinaryIO) -> None:
+    for label in world.labels():
+        file.write(orjson.dumps(label.as_dict(), option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _write_lines(option: str, path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    try:
+        with path.open("wb") as file:
+            for line in lines:
+                file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        msg = f"{option} must be a file that can be written, got {path}: {error.strerror or error}"
         raise ProgramError(msg) from None
 
 

@@ -69,6 +69,8 @@ PARAMETERS: Final = Parameters(
     negative_ratio=0.09,
     view_heartbeat_s=60,
     feed_heartbeat_s=20,
+    shape=(),
+    report_s=(10, 15),
 )
 """Chosen so that the past is some 20,000 records, which a worker takes in seconds, and the large rooms talk enough."""
 

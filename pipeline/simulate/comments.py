@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pipeline.simulate.dice import Dice
 from pipeline.simulate.parameters import Parameters
 
 Topic = Literal["price", "quality", "logistics", "host", "tech", "authenticity"]
+Feeling = Literal["negative", "positive", "neutral", "chatter", "script"]
 Lines = tuple[str, ...]
 TOPICS: Final[tuple[Topic, ...]] = ("price", "quality", "logistics", "host", "tech", "authenticity")
 
@@ -164,6 +165,12 @@ SCRIPT: Final[Lines] = (
     "关注主播不迷路每天福利送不停",
     "点我头像进群领红包今天最后一天",
 )
+LOTTERY: Final[Lines] = (
+    "主播家的好货天天有我要抽大奖",
+    "祝直播间生意兴隆福袋给我",
+    "关注主播好运连连抽我抽我",
+)
+TASK: Final[Lines] = ("打卡", "签到", "任务打卡", "来做任务", "领金币", "看完了", "打卡领红包")
 CITIES: Final[Lines] = ("上海", "成都", "沈阳", "乌鲁木齐", "海口", "哈尔滨", "西安", "拉萨")
 CITIES_EN: Final[Lines] = ("Shanghai", "Chengdu", "Xi'an", "Harbin", "Haikou")
 _OPENERS_NEGATIVE: Final[Lines] = (
@@ -184,6 +191,14 @@ _TAILS_POSITIVE: Final[Lines] = ("", "", "！", "～", "。", "，爱了", "👍
 _OPENERS_EN: Final[Lines] = ("", "", "", "honestly, ", "well, ", "guys, ", "ok ", "hm, ")
 _TAILS_NEGATIVE_EN: Final[Lines] = ("", "", "!", "!!", "...", " 😡", ", not happy", ", seriously")
 _TAILS_POSITIVE_EN: Final[Lines] = ("", "", "!", "!!", " 👍", " 😍", ", recommend", " :)")
+
+
+class Said(NamedTuple):
+    """A comment and what it means."""
+
+    text: str
+    feeling: Feeling
+    topic: Topic | None = None
 
 
 def negative(topic: Topic, dice: Dice, *, english: bool) -> str:
@@ -213,15 +228,17 @@ def neutral(dice: Dice, *, english: bool) -> str:
     )
 
 
-def ordinary(dice: Dice, parameters: Parameters) -> str:
+def ordinary(dice: Dice, parameters: Parameters) -> Said:
     """Return what a viewer of a healthy room writes."""
     u = dice.uniform()
     english = dice.chance(parameters.english_ratio)
     if u < parameters.positive_ratio:
-        return positive(dice.choice(TOPICS), dice, english=english)
+        topic = dice.choice(TOPICS)
+        return Said(positive(topic, dice, english=english), "positive", topic)
     u -= parameters.positive_ratio
     if u < parameters.neutral_ratio:
-        return neutral(dice, english=english)
+        return Said(neutral(dice, english=english), "neutral")
     if u - parameters.neutral_ratio < parameters.negative_ratio:
-        return negative(dice.choice(TOPICS), dice, english=english)
-    return dice.choice(CHATTER)
+        topic = dice.choice(TOPICS)
+        return Said(negative(topic, dice, english=english), "negative", topic)
+    return Said(dice.choice(CHATTER), "chatter")

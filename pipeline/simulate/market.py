@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from pipeline.simulate.dice import Dice
-from pipeline.simulate.parameters import CURRENCY, SECOND_MS, ZONE_MS, PlanKind
+from pipeline.simulate.parameters import SECOND_MS, ZONE_MS, PlanKind
 from pipeline.simulate.timeline import Timeline
 from schemas.events import AckStatus
 
@@ -30,6 +30,15 @@ class Applied(NamedTuple):
     detail: str | None = None
 
 
+@runtime_checkable
+class ClickRate(Protocol):
+    """Something that may change how many clicks the same impressions bring."""
+
+    def clicks(self, ts: int, channel: str) -> float:
+        """Return the factor on the clicks."""
+
+
+@runtime_checkable
 class ClickPrice(Protocol):
     """Something that may change what a click costs."""
 
@@ -50,6 +59,9 @@ class Plan:
         self.budget_minor = round(parameters.budget_minor * parameters.size / 2)
         self.edits_left = kind.edits_left
         self.prices: list[ClickPrice] = []
+        self.rates: list[ClickRate] = []
+        self._halted: str | None = None
+        """The status it had before it was stopped from outside."""
         self.exposure = 0.0
         """Clicks expected of honest viewers since the last report: what the impressions are drawn from."""
         self._timeline = timeline
@@ -63,7 +75,8 @@ class Plan:
         self._stat_date = ""
         self._reports: deque[tuple[int, int]] = deque([(timeline.start_ts, timeline.start_ts)], maxlen=4)
         """Arrival and end of the last reports; the oldest of four has always arrived."""
-        interval_ms = dice.between(*parameters.report_s) * SECOND_MS
+        self.report_s = dice.between(*parameters.report_s)
+        interval_ms = self.report_s * SECOND_MS
         timeline.every(interval_ms, timeline.start_ts + dice.between(SECOND_MS, interval_ms), self._report)
         plan_ms = parameters.plan_report_s * SECOND_MS
         timeline.every(plan_ms, timeline.start_ts + dice.between(SECOND_MS, plan_ms), self.publish)
@@ -83,6 +96,30 @@ class Plan:
         raised = math.pow(self.level, self._timeline.parameters.volume_power)
         return 2.0 * raised / (1.0 + raised)
 
+    def click_rate(self, ts: int) -> float:
+        """Return the clicks that an impression brings against the usual."""
+        factor = 1.0
+        for rate in self.rates:
+            factor *= rate.clicks(ts, self.kind.channel)
+        return factor
+
+    def halt(self, ts: int) -> None:
+        """Stop delivering because the account's balance is out."""
+        if self.status == "ended" or self._halted is not None:
+            return
+        self._halted = self.status
+        self.status = "balance_out"
+        self.publish(ts, "platform")
+
+    def release(self, ts: int) -> None:
+        """Deliver again as before."""
+        if self._halted is None:
+            return
+        before, self._halted = self._halted, None
+        if self.status == "balance_out":
+            self.status = before
+            self.publish(ts, "platform")
+
     def bill_click(self, ts: int, dice: Dice) -> int:
         """Charge one click and return what it cost; the platform bills 1 minor unit at least."""
         parameters = self._timeline.parameters
@@ -96,6 +133,13 @@ class Plan:
         self._credited[0] += 1
         self._credited[1] += cost_minor
         self._spent_minor += cost_minor
+        cohort = self._timeline.ledger.cohort(self.kind.channel, self.plan_id, ts)
+        cohort.n_ad_clicks += 1
+        cohort.spend_minor += cost_minor
+        mark = self._timeline.mark
+        if mark is not None and mark.is_invalid:
+            cohort.n_invalid_clicks += 1
+            cohort.invalid_spend_minor += cost_minor
         if self._spent_minor >= self.budget_minor and self.status == "delivering":
             self.status = "budget_out"
             self.publish(ts, "platform")
@@ -154,6 +198,8 @@ class Plan:
         """Set what `action` sets; return the rule that forbids it."""
         if action == "pause":
             self.status = "paused"
+        elif action == "resume" and self._halted is not None:
+            return "the account's balance is out"
         elif action == "resume":
             self.status = "delivering" if self._spent_minor < self.budget_minor else "budget_out"
         elif action == "set_bid" and self.bid_minor is not None:
@@ -183,7 +229,11 @@ class Plan:
         unseen = self._timeline.dice.poisson(self.exposure * (1.0 / self.kind.ctr - 1.0))
         self.exposure = 0.0
         self._pending[0] += unseen
-        fields: dict[str, Any] = {**self._head(), "reporting": self.kind.reporting, "currency": CURRENCY}
+        fields: dict[str, Any] = {
+            **self._head(),
+            "reporting": self.kind.reporting,
+            "currency": self._timeline.parameters.currency,
+        }
         if self.kind.reporting == "cumulative":
             today = datetime.fromtimestamp((ts + ZONE_MS) / 1_000, UTC).strftime("%Y-%m-%d")
             if today != self._stat_date:
@@ -208,10 +258,16 @@ class Plan:
         if cost_minor == 0:
             return
         moved = [0, -clicks, -cost_minor]
+        self._timeline.ledger.cohort(self.kind.channel, self.plan_id, ts).credit_minor += cost_minor
         if self.kind.reporting == "cumulative":
             self._pending = [pending + step for pending, step in zip(self._pending, moved, strict=True)]
         else:
-            self._spend(ts, {**self._head(), "reporting": "adjust", "currency": CURRENCY}, moved, moved)
+            self._spend(
+                ts,
+                {**self._head(), "reporting": "adjust", "currency": self._timeline.parameters.currency},
+                moved,
+                moved,
+            )
 
     def _spend(self, ts: int, fields: dict[str, Any], told: list[int], moved: list[int]) -> int:
         books = self._timeline.books

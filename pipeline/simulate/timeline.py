@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from pipeline.simulate.dice import Dice
-from pipeline.simulate.parameters import FEEDS, SECOND_MS, Parameters
-from pipeline.simulate.truth import Books
+from pipeline.simulate.ledger import Ledger
+from pipeline.simulate.parameters import SECOND_MS, Parameters
+from pipeline.simulate.truth import Books, Label, Mark
 from schemas.base import FeedName
 
 Event = dict[str, Any]
 Arrival = tuple[int, str, Event]
 """Arrival time (the record's Kafka timestamp), room, event."""
 Handler = Callable[[int], None]
+NEVER: Final = -1
+"""The arrival of a record that is lost on its way."""
 
 
+@runtime_checkable
 class Holder(Protocol):
     """Something that may keep a feed's records back."""
 
-    def held_until(self, feed: FeedName, arrival_ts: int) -> int | None:
-        """Return when a record that would arrive at `arrival_ts` is let go; None when it is not held."""
+    def held_until(self, feed: FeedName, kind: str, arrival_ts: int) -> int | None:
+        """Return when a record that would arrive at `arrival_ts` is let go, `NEVER` if not; None: it is not held."""
 
 
 class Timeline:
     """What components of one room share: chance, books, things due, records sent."""
 
-    def __init__(self, room_id: str, start_ts: int, dice: Dice, parameters: Parameters) -> None:
+    def __init__(
+        self, room_id: str, start_ts: int, dice: Dice, parameters: Parameters, *, is_labelled: bool = False
+    ) -> None:
         self.room_id = room_id
         self.prefix = f"{room_id}-{start_ts // SECOND_MS:x}"
         """Of ids: a world that opens at another time has others, or its events would count as sent twice."""
@@ -36,11 +43,17 @@ class Timeline:
         self.dice = dice
         self.parameters = parameters
         self.books = Books(room_id)
+        self.ledger = Ledger(room_id)
         self.holders: list[Holder] = []
+        self.mark: Mark | None = None
+        """The trouble on whose account records are written now; see `marked`."""
+        self.labels: list[Label] | None = [] if is_labelled else None
+        self.event_id = ""
+        """Of the last record sent on its way."""
         self._due: list[tuple[int, int, Handler]] = []
         self._sent: list[tuple[int, int, Event]] = []
         self._numbers = count(1)
-        self._lags = {feed: (t.lag_ms[0], t.lag_ms[1] - t.lag_ms[0]) for feed, t in FEEDS.items()}
+        self._lags = {feed: (t.lag_ms[0], t.lag_ms[1] - t.lag_ms[0]) for feed, t in parameters.feeds.items()}
 
     def emit(self, feed: FeedName, kind: str, ts: int, fields: Mapping[str, Any], arrival_ts: int | None = None) -> int:
         """Send a record on its way; it arrives after the feed's lag, unless the moment is given. Return when."""
@@ -50,18 +63,44 @@ class Timeline:
             u = self.dice.uniform()
             arrival_ts = ts + least + int(span * u * u * u)
         for holder in self.holders:
-            released = holder.held_until(feed, arrival_ts)
+            released = holder.held_until(feed, kind, arrival_ts)
             if released is not None:
                 arrival_ts = released
+        self.event_id = event_id = f"{self.prefix}-{number:x}"
+        mark = self.mark
+        if mark is not None:
+            mark.n_events += 1
+            if self.labels is not None:
+                self.labels.append(Label(event_id, self.room_id, ts, mark.trouble_id, mark.family, mark.is_invalid))
+        if arrival_ts == NEVER:
+            return arrival_ts
         event: Event = {
             "type": kind,
-            "event_id": f"{self.prefix}-{number:x}",
+            "event_id": event_id,
             "room_id": self.room_id,
             "ts": ts,
             **fields,
         }
         heappush(self._sent, (arrival_ts, number, event))
         return arrival_ts
+
+    @contextlib.contextmanager
+    def marked(self, mark: Mark | None) -> Iterator[None]:
+        """Write what is sent meanwhile on a trouble's account: counted, and labelled where labels are kept."""
+        before, self.mark = self.mark, mark
+        try:
+            yield
+        finally:
+            self.mark = before
+
+    def explain(self, ts: int, **meaning: Any) -> None:
+        """Label the record just sent, of moment `ts`, with what it means."""
+        if self.labels is None:
+            return
+        if self.mark is not None:
+            self.labels[-1] = self.labels[-1]._replace(**meaning)
+        else:
+            self.labels.append(Label(self.event_id, self.room_id, ts, **meaning))
 
     def at(self, ts: int, handler: Handler) -> None:
         """Call `handler(ts)` when the room's time comes to `ts`."""

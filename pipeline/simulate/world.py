@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import itemgetter
 
+from pipeline.simulate.ledger import Cohort, Order
 from pipeline.simulate.market import Applied, Value
 from pipeline.simulate.parameters import DEFAULT_START_TS, SECOND_MS, Parameters
 from pipeline.simulate.room import Room
 from pipeline.simulate.scenarios import scenario_named
 from pipeline.simulate.timeline import Arrival
-from pipeline.simulate.truth import Books, Trouble
+from pipeline.simulate.truth import Books, Label, Trouble
 
 TROUBLE_AFTER_MS = 600_000
 TROUBLE_FOR_MS = 300_000
 _STEP_MS = 10_000
+_SETTLED_MS = 3_600_000
+"""Well above `dwell_max_s`: nobody clicks later."""
 
 
 class World:
@@ -34,6 +37,10 @@ class World:
         When the scenario's troubles begin, ms since the epoch; default ten minutes after `start_ts`.
     trouble_for_ms
         How long they last.
+    parameters
+        Every number of the rooms; `pipeline.simulate.settings` changes them by name.
+    is_labelled
+        Whether `labels` keeps what single records are.
 
     """
 
@@ -47,17 +54,19 @@ class World:
         trouble_at_ms: int | None = None,
         trouble_for_ms: int = TROUBLE_FOR_MS,
         parameters: Parameters | None = None,
+        is_labelled: bool = False,
     ) -> None:
         plan = scenario_named(scenario)
         self.now_ts = start_ts
         begin_ts = start_ts + TROUBLE_AFTER_MS if trouble_at_ms is None else trouble_at_ms
         self._rooms: dict[str, Room] = {}
         for index in range(n_rooms):
-            room = Room(index, seed, start_ts, parameters or Parameters())
+            room = Room(index, seed, start_ts, parameters or Parameters(), is_labelled=is_labelled)
             self._rooms[room.room_id] = room
             kind = plan.trouble_of(index)
             if kind is not None:
-                room.inject(kind, begin_ts, begin_ts + trouble_for_ms, None, None)
+                size, later_ms = room.draw_trouble(kind)
+                room.inject(kind, begin_ts + later_ms, begin_ts + later_ms + trouble_for_ms, size=size)
 
     @property
     def room_ids(self) -> list[str]:
@@ -95,16 +104,51 @@ class World:
         *,
         size: float | None = None,
         channel: str | None = None,
+        segment: str | None = None,
+        product_id: str | None = None,
     ) -> None:
-        """Plan one more trouble; `size` and `channel` default to the kind's own. Raise ValueError for a wrong one."""
+        """Plan one more trouble; `size` and `channel` default to the kind's own. Raise ValueError for a wrong one.
+
+        `segment` and `product_id` confine it further, where the kind heeds them: see the table in docs/simulator.md.
+        """
         if room_id not in self._rooms:
             msg = f"room_id must be one of the world's, got {room_id!r}"
             raise ValueError(msg)
-        self._rooms[room_id].inject(kind, start_ts, end_ts, size, channel)
+        self._rooms[room_id].inject(
+            kind, start_ts, end_ts, size=size, channel=channel, segment=segment, product_id=product_id
+        )
 
     def truth(self) -> list[Trouble]:
         """Return every trouble, with what it did so far."""
         return [trouble for room in self._rooms.values() for trouble in room.truth()]
+
+    def orders(self) -> list[Order]:
+        """Return every order drawn so far, room by room, with what becomes of it."""
+        return [order for room in self._rooms.values() for order in room.timeline.ledger.orders]
+
+    def cohorts(self) -> list[Cohort]:
+        """Return what came, cost and will come in of each room, minute and channel so far.
+
+        The last minutes' viewers may still be about to click: `settle` first where they matter.
+        """
+        return [cohort for room in self._rooms.values() for cohort in room.timeline.ledger.cohorts()]
+
+    def settle(self) -> None:
+        """End the world: let those who came finish, so that `orders` and `cohorts` are complete.
+
+        No records are returned of it, and `books` and `labels` go on with it: read them before.
+        """
+        for room in self._rooms.values():
+            room.settle(self.now_ts + _SETTLED_MS)
+
+    def labels(self) -> list[Label]:
+        """Return the labels of records sent on their way since the last call, room by room; [] without labels."""
+        taken: list[Label] = []
+        for room in self._rooms.values():
+            if room.timeline.labels:
+                taken += room.timeline.labels
+                room.timeline.labels.clear()
+        return taken
 
     def books(self) -> dict[str, Books]:
         """Return each room's books up to now: the sums of all records returned or under way."""

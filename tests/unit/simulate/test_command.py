@@ -11,7 +11,7 @@ import pytest
 
 from agents.broker import EmbeddedBroker
 from agents.cli import main
-from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, World, play
+from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, Parameters, World, play, with_values
 
 SHORT = ["simulate", "--scenario", "mixed", "--rooms", "3", "--minutes", "3", "--seed", "5", "--trouble-at-s", "60"]
 
@@ -39,12 +39,37 @@ def test_a_file_holds_the_events_and_the_truth_file_what_was_injected(
     events, world = expected()
     assert code == 0
     assert [orjson.loads(line) for line in out.read_bytes().splitlines()] == events
-    assert [orjson.loads(line) for line in truth.read_bytes().splitlines()] == [
+    told = [orjson.loads(line) for line in truth.read_bytes().splitlines()]
+    assert [line for line in told if line["type"] == "trouble"] == [
         orjson.loads(orjson.dumps(trouble.as_dict())) for trouble in world.truth()
+    ]
+    assert [line for line in told if line["type"] == "room"] == [
+        {"type": "room", **books.as_dict()} for books in world.books().values()
     ]
     summary = orjson.loads(said)
     assert (summary["n_events"], summary["n_bytes"]) == (len(events), out.stat().st_size)
     assert summary["rooms"]["room-001"] == world.books()["room-001"].as_dict()
+
+
+def test_labels_and_returns_are_those_of_the_world_with_the_parameters_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, returns = tmp_path / "labels.jsonl", tmp_path / "returns.jsonl"
+    settings = ["--set", "bots.burst_devices=3", "--set", "size=2"]
+    arguments = ["--out", str(tmp_path / "log"), "--labels", str(labels), "--returns", str(returns), *settings]
+    assert called(capsys, *SHORT, *arguments)[0] == 0
+    parameters = with_values(Parameters(), {"bots.burst_devices": "3", "size": "2"})
+    world = World("mixed", 3, 5, trouble_at_ms=DEFAULT_START_TS + 60_000, parameters=parameters, is_labelled=True)
+    list(play(world, 3))
+    assert len(world.truth()[0].device_ids) == 3
+    kept = {label.event_id: label.as_dict() for label in world.labels()}
+    written = [orjson.loads(line) for line in labels.read_bytes().splitlines()]
+    assert {one["event_id"]: one for one in written} == kept
+    assert len(written) == len(kept) > 300
+    world.settle()
+    expected = [cohort.as_dict() for cohort in world.cohorts()] + [order.as_dict() for order in world.orders()]
+    assert [orjson.loads(line) for line in returns.read_bytes().splitlines()] == expected
+    assert {one["type"] for one in expected} == {"cohort", "order"}
 
 
 def test_a_packed_file_is_the_same_bytes_every_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +101,9 @@ def test_the_list_names_every_scenario_in_both_languages(
         (["--broker", "kafka://127.0.0.1:1", "--rate", "0"], "--rate must be above 0"),
         (["--broker", "kafka://127.0.0.1:1", "--rate", "nan"], "--rate must be above 0"),
         (["--json"], "--json must come with --out FILE or --broker URL"),
+        (["--set", "storm=1"], "parameter storm must name one of size"),
+        (["--set", "cart_ratio=2"], "parameter cart_ratio must be in 0..1"),
+        (["--set", "size"], "--set must be NAME=VALUE"),
         (["--rooms", "0"], "--rooms"),
         (["--minutes", "nan"], "--minutes"),
     ],
@@ -92,7 +120,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for option in ("--out", "--truth"):
+    for option in ("--out", "--truth", "--labels", "--returns"):
         code, _, complaint = called(capsys, *SHORT, option, str(tmp_path / "missing" / "x"))
         assert code == 1
         assert f"{option} must be a file that can be written" in complaint

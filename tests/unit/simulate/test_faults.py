@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.simulate import DEFAULT_START_TS, Arrival, Event, Parameters, Trouble, World, play
 from pipeline.simulate import comments as texts
-from pipeline.simulate.faults import FAULTS
+from pipeline.simulate.scenarios import MIXED
+from pipeline.simulate.troubles import FAULTS
 
 START = DEFAULT_START_TS
 MINUTE_MS = 60_000
@@ -56,10 +57,11 @@ def test_every_other_room_is_a_control(kind: str) -> None:
     assert [(one.kind, one.room_id) for one in world.truth()] == [(kind, "room-001"), (kind, "room-003")]
 
 
-def test_the_mix_has_every_kind_once_and_healthy_rooms_between() -> None:
+def test_the_mix_has_each_of_its_kinds_once_and_healthy_rooms_between() -> None:
     truth = World("mixed", 30, 1).truth()
-    assert sorted(one.kind for one in truth) == sorted(FAULTS)
-    assert len({one.room_id for one in truth}) == len(FAULTS)
+    kinds = sorted(kind for kind in MIXED if kind is not None)
+    assert sorted(one.kind for one in truth) == kinds
+    assert len({one.room_id for one in truth}) == len(kinds)
     assert [one.kind for one in truth if one.innocent] == ["crowd_echo"]
     assert {(one.start_ts, one.end_ts) for one in truth} == {(AT, START + 15 * MINUTE_MS)}
 

@@ -106,8 +106,8 @@ def test_going_back_in_time_returns_nothing() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_event_is_valid_and_its_id_is_unique(scenario: str) -> None:
-    world = early(scenario, 10, 3)
-    arrivals = list(play(world, 6))
+    world = early(scenario, 18 if SCENARIOS[scenario].mix else 1, 3)
+    arrivals = list(play(world, 4))
     for arrival_ts, room_id, event in arrivals:
         ADAPTER.validate_json(orjson.dumps(event))
         assert event["room_id"] == room_id
@@ -178,7 +178,7 @@ def test_every_feed_has_a_heartbeat_every_ten_seconds() -> None:
 
 
 def test_an_unknown_scenario_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownScenarioError, match=r"must be one of calm, .*mixed, got 'storm'"):
+    with pytest.raises(UnknownScenarioError, match=r"must be one of calm, .*mixed.*, got 'storm'"):
         World("storm", 1, 1)
 
 
