@@ -143,8 +143,8 @@ class RoiSettings(Section):
     maturity_floor: Share = Field(0.3, description="no matured return below it [choice]")
     min_orders: int = Field(5, ge=2, description="attributed orders before a band is told")
     min_impressions: int = Field(200, ge=1, description="before `ctr` is told [choice; research acts on 2,000]")
-    min_clicks: int = Field(30, ge=1, description="ad clicks before `cvr`, product clicks before `cart_ratio` [research]")
-    min_orders_created: int = Field(10, ge=1, description="before `pay_ratio` is told [research]")
+    min_clicks: int = Field(30, ge=1, description="ad clicks before `cvr`, product clicks before `cart_ratio`")
+    min_orders_created: int = Field(10, ge=1, description="before `pay_ratio` is told [choice]")
     refund_ratio: Share = Field(0.0, description="of GMV expected back: the refund curve's prior; 0 claims none")
     refund_delay_s: int = Field(86_400, ge=60, le=31 * 86_400, description="mean from payment to refund: its prior")
     margin_ratio: Share | None = Field(

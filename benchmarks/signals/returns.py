@@ -17,10 +17,12 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from benchmarks.signals import returns_simulated as simulation
+from benchmarks.signals.returns_simulated import Seen
 from pipeline import Engine
 from schemas import topics
 from schemas.settings import EngineSettings, RoiSettings, Settings
@@ -119,7 +121,6 @@ class Look(NamedTuple):
     rate: float
     eventual: float
     naive: float | None
-    session: int
 
 
 class Order(NamedTuple):
@@ -132,6 +133,10 @@ class Order(NamedTuple):
     number: int
 
 
+Life = tuple[list[tuple[float, int]], list[Order]]
+"""Reports of spend as (second, minor units), and orders."""
+
+
 def _poisson(random: Random, mean: float) -> int:
     left, n = random.expovariate(1.0), 0
     while left < mean:
@@ -139,9 +144,10 @@ def _poisson(random: Random, mean: float) -> int:
     return n
 
 
-def _life(world: World, random: Random) -> tuple[list[tuple[float, int]], list[Order]]:
+def _life(world: World, random: Random) -> Life:
     """Return spend as (second, minor units), reported at the end of each ten seconds, and the orders it brings."""
-    spends, orders = [], []
+    spends: list[tuple[float, int]] = []
+    orders: list[Order] = []
     steady = world.orders_hour * MEAN_AMOUNT / 2.0 / 3_600
     mean_burst = (2.0 + world.burst) / 3.0
     for begin in range(0, world.session_s, REPORT_S):
@@ -167,15 +173,20 @@ def _log(world: World, spends: list[tuple[float, int]], orders: list[Order]) -> 
         spend = {"type": "spend", "plan_id": "p", "impressions": 1_000, "clicks": 30, "cost_minor": cost}
         events.append((second, {**common, **spend}))
     for order in orders:
-        sold = {"type": "order", "order_id": f"o{order.number}", "attribution": "direct", "product_id": "p1"}
+        sold: dict[str, Any] = {
+            "type": "order",
+            "order_id": f"o{order.number}",
+            "attribution": "direct",
+            "product_id": "p1",
+        }
         if world.has_touch:
             sold["touch_ts"] = START_MS + round(order.touch_s * 1_000)
         paid = {**common, **sold, "status": "paid", "amount_minor": order.amount}
         events.append((order.paid_s, paid))
         if order.refunded_s is not None:
             events.append((order.refunded_s, {**paid, "status": "refunded"}))
-    for second in range(0, world.session_s + REPORT_S, 5):
-        events.append((float(second), {"type": "tick", "room_id": "*"}))
+    tick = {"type": "tick", "room_id": "*"}
+    events += [(float(second), tick) for second in range(0, world.session_s + REPORT_S, 5)]
     lines = []
     for number, (second, event) in enumerate(sorted(events, key=lambda pair: pair[0])):
         if second > world.session_s:
@@ -188,28 +199,23 @@ def _log(world: World, spends: list[tuple[float, int]], orders: list[Order]) -> 
 def look_at(name: str, seed: int) -> list[Look]:
     """Play one session of a world and return what was told every five minutes."""
     world, random = WORLDS[name], Random(seed)
-    spends, orders = _life(world, random)
+    life = _life(world, random)
     looks: list[Look] = []
     due_s = LOOK_S
     engine = Engine(Settings(trust_log=True, engine=EngineSettings(emit_interval_ms=60_000), roi=world.settings))
-    for record in _log(world, spends, orders):
+    for record in _log(world, *life):
         for out in engine.process([record]):
             now_s = (getattr(out.value, "ts", 0) - START_MS) / 1_000
             if out.topic != topics.ROOM_SIGNALS or now_s < due_s:
                 continue
             due_s = (int(now_s) // LOOK_S + 1) * LOOK_S
             told = json.loads(out.json())["windows"]
-            looks += [
-                _look(name, window, told[window], now_s, spends, orders, seed) for window in WINDOWS
-            ]
+            looks += [_look(name, window, told[window], now_s, life) for window in WINDOWS]
     return looks
 
 
-def _look(
-    name: str, window: str, told: dict[str, Any], now_s: float, spends: list[tuple[float, int]], orders: list[Order],
-    session: int,
-) -> Look:  # fmt: skip
-    world = WORLDS[name]
+def _look(name: str, window: str, told: dict[str, Any], now_s: float, life: Life) -> Look:
+    world, (spends, orders) = WORLDS[name], life
     since_s = -1.0 if window == "session" else now_s - int(window)
     inside = [(second, cost) for second, cost in spends if since_s <= second < now_s]
     spent = sum(cost for _, cost in inside)
@@ -219,9 +225,11 @@ def _look(
     value = sum(o.amount for o in orders if first_s <= o.touch_s < last_s and o.refunded_s is None)
     # The law's own share of what is due, with the touches spread over each report's ten seconds.
     later = world.session_s / 2
+
     def share(second: float) -> float:
         delay = world.later_delay if world.later_delay and second >= later else world.delay
         return delay.share(max(0.0, now_s - second + REPORT_S / 2))
+
     true = sum(share(second) * cost * world.rate(second - REPORT_S) for second, cost in inside)
     true /= sum(cost * world.rate(second - REPORT_S) for second, cost in inside)
     prior = exponential(CONFIGURED_MEAN_S)
@@ -229,7 +237,7 @@ def _look(
     valid = told.get("roas_valid")
     return Look(
         name, window, told.get("roas_maturity", 0.0), true, told.get("roas_mature"), told.get("roas_low"),
-        told.get("roas_high"), rate, value / spent, valid / naive if valid is not None and naive >= 0.3 else None, session,
+        told.get("roas_high"), rate, value / spent, valid / naive if valid is not None and naive >= 0.3 else None,
     )  # fmt: skip
 
 
@@ -237,14 +245,15 @@ def _share(flags: list[bool]) -> float | None:
     return round(sum(flags) / len(flags), 4) if flags else None
 
 
-def figures_of(looks: list[Look]) -> dict[str, Any]:
+def figures_of(looks: Sequence[Look | Seen]) -> dict[str, Any]:
     """Return what some looks come to; a figure without a sample is None."""
     told = [look for look in looks if look.mature is not None]
     banded = [look for look in told if look.low is not None and look.high is not None]
     width = [look.high / look.low for look in banded if look.low and look.high]
     bias = [look.mature / look.rate - 1.0 for look in told if look.mature is not None]
-    naive = [look.naive / look.rate - 1.0 for look in looks if look.naive is not None]
-    off = [look.maturity - look.true_maturity for look in looks if look.maturity > 0]
+    lawful = [look for look in looks if isinstance(look, Look)]
+    naive = [look.naive / look.rate - 1.0 for look in lawful if look.naive is not None]
+    off = [look.maturity - look.true_maturity for look in lawful if look.maturity > 0]
     return {
         "n": len(looks),
         "told_ratio": _share([look.mature is not None for look in looks]),
@@ -263,64 +272,70 @@ def figures_of(looks: list[Look]) -> dict[str, Any]:
     }
 
 
-def measure(n_sessions: int, worlds: list[str], first_seed: int = TEST_SEED) -> dict[str, Any]:
-    """Return the figures of each world: in all, by window, by maturity."""
-    out: dict[str, Any] = {}
-    for place, name in enumerate(WORLDS):
-        if name not in worlds:
-            continue
-        looks = [
-            look for session in range(n_sessions) for look in look_at(name, first_seed + 10_000 * place + session)
-        ]
-        out[name] = {
-            "what": WORLDS[name].what,
-            **figures_of(looks),
-            "by_window": {w: figures_of([look for look in looks if look.window == w]) for w in WINDOWS},
-            "by_maturity": {
-                f"{low:.2f}..{min(high, 1.0):.2f}": figures_of([x for x in looks if low <= x.maturity < high])
-                for low, high in BANDS
-            },
-        }
-    return out
+def _split(looks: Sequence[Look | Seen]) -> dict[str, Any]:
+    return {
+        **figures_of(looks),
+        "by_window": {w: figures_of([look for look in looks if look.window == w]) for w in WINDOWS},
+        "by_maturity": {
+            f"{low:.2f}..{min(high, 1.0):.2f}": figures_of([x for x in looks if low <= x.maturity < high])
+            for low, high in BANDS
+        },
+    }
 
 
-def figures(n_sessions: int = 60, *, calibrate: bool = False) -> dict[str, Any]:
-    """Return every figure of the return family; `calibrate` takes the seeds that constants were set on."""
+def figures(n_sessions: int = 60, *, calibrate: bool = False, worlds: Sequence[str] = ()) -> dict[str, Any]:
+    """Return every figure of the return family; `calibrate` takes the seeds that constants were set on.
+
+    `worlds` names some of `WORLDS` and of the simulated settings; none means all.
+    """
     first_seed = CALIBRATION_SEED if calibrate else TEST_SEED
+    found: dict[str, Any] = {}
+    every: list[Look] = []
+    for place, (name, world) in enumerate(WORLDS.items()):
+        if worlds and name not in worlds:
+            continue
+        looks = [look for n in range(n_sessions) for look in look_at(name, first_seed + 10_000 * place + n)]
+        every += looks
+        found[name] = {"what": world.what, **_split(looks)}
+    simulated: dict[str, Any] = {}
+    for place, (name, setting) in enumerate(simulation.SETTINGS.items()):
+        if not worlds or name in worlds:
+            rooms = simulation.looks(name, n_sessions, first_seed + 1_000_000 + place)
+            simulated[name] = {"what": setting.what, **_split(rooms)}
     return {
         "family": "returns",
         "n_sessions": n_sessions,
         "seeds": "calibration" if calibrate else "test",
-        "worlds": measure(n_sessions, list(WORLDS), first_seed),
+        "worlds": found,
+        "all_worlds": _split(every),
+        "simulated": simulated,
     }
+
+
+COLUMNS: Final = (
+    "n", "coverage_rate", "missed_low", "missed_high", "coverage_eventual", "band_width_median", "bias", "rmse",
+    "plain_bias", "plain_rmse", "maturity_bias", "maturity_error", "told_ratio", "band_ratio",
+)  # fmt: skip
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=60, help="sessions of each world")
+    parser.add_argument("--sessions", type=int, default=60, help="sessions of each world, rooms of each simulation")
     parser.add_argument("--calibrate", action="store_true", help="the seeds that constants were set on")
-    parser.add_argument("--world", action="append", choices=sorted(WORLDS), help="this one alone; may be repeated")
+    parser.add_argument("--world", action="append", default=[], choices=[*WORLDS, *simulation.SETTINGS])
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     args = parser.parse_args()
-    first_seed = CALIBRATION_SEED if args.calibrate else TEST_SEED
-    told = {
-        "family": "returns",
-        "n_sessions": args.sessions,
-        "seeds": "calibration" if args.calibrate else "test",
-        "worlds": measure(args.sessions, args.world or list(WORLDS), first_seed),
-    }
+    told = figures(args.sessions, calibrate=args.calibrate, worlds=args.world)
     if args.json:
         print(json.dumps(told, indent=1))
         return
-    names = ("coverage_rate", "missed_low", "missed_high", "coverage_eventual", "band_width_median", "bias", "rmse",
-             "plain_bias", "plain_rmse", "maturity_bias", "maturity_error", "told_ratio")  # fmt: skip
-    print(f"{'':26}" + "".join(f"{name.replace('coverage', 'cov').replace('maturity', 'mat')[:11]:>12}" for name in names))
-    for world, found in told["worlds"].items():
+    print(f"{'':26}" + "".join(f"{name.replace('coverage', 'cov')[:12]:>13}" for name in COLUMNS))
+    for world, found in {**told["worlds"], "all worlds": told["all_worlds"], **told["simulated"]}.items():
         rows = [(world, found), *((f"  {w}", f) for w, f in found["by_window"].items())]
         rows += [(f"  maturity {band}", f) for band, f in found["by_maturity"].items()]
         for label, row in rows:
-            print(f"{label:26}" + "".join(f"{'-' if row[name] is None else row[name]:>12}" for name in names))
+            print(f"{label:26}" + "".join(f"{'-' if row[name] is None else row[name]:>13}" for name in COLUMNS))
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def test_maturity_is_a_share_whatever_was_corrected(spend: int, ppm: int) -> Non
 
 
 def test_orders_without_a_touch_are_held_against_the_spend_whose_orders_fall_into_the_window() -> None:
-    """Steady spend, steady sales: a window holds as much as its spend brings, since older spend's orders come in too."""
+    """Steady spend, steady sales: a window holds what its spend brings, since older spend's orders come in too."""
     now_ms = START_MS
     windows = Windows(ROOM_COHORTS)
     for ago_s in range(10, 7_200, 10):
@@ -320,7 +320,7 @@ def test_an_order_counts_where_the_money_that_brought_it_was_spent() -> None:
 def test_a_rate_without_its_least_sample_is_left_out(field: str, below: dict[str, int], enough: dict[str, int]) -> None:
     for sample, is_told in ((below, False), (enough, True)):
         log = Partition()
-        fields = {"plan_id": "p", "impressions": 1_000, "clicks": 50, "cost_minor": 10, "currency": "CNY"}
+        fields: dict[str, Any] = {"plan_id": "p", "impressions": 1_000, "clicks": 50, "cost_minor": 10, "currency": "CNY"}
         log.at(0, "spend", **{**fields, **sample})
         assert (field in log.session()) == is_told
 

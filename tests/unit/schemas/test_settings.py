@@ -299,7 +299,10 @@ def others(annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, str):
         return [f"{value}-2"]
     if isinstance(value, dict):
-        return [{**value, key: other} for key in value for other in others(str, value[key])] + [{"USD:CNY": "7.1"}, {"*/feed_ads": 60}]
+        return [{**value, key: other} for key in value for other in others(str, value[key])] + [
+            {"USD:CNY": "7.1"},
+            {"*/feed_ads": 60},
+        ]
     return ["CNY", 1, 0.5]
 
 
