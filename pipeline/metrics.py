@@ -93,7 +93,6 @@ def compute(
         metrics["n_users"] = n_users
         if n_users:
             interaction = metrics["interaction_ratio"] = round(min(1.0, (n_active or 0) / n_users), 6)
-    spend = counts[SPEND]
     if (paid := counts[N_ORDERS_PAID]) > 0:
         metrics["aov_minor"] = rounded_ratio(counts[GMV], paid)
     roi = policy.roi
@@ -134,10 +133,20 @@ def compute(
             metrics["roas_mature"] = returned.mature
             if returned.low is not None:
                 metrics["roas_low"], metrics["roas_high"] = returned.low, returned.high
-    margin, costed = roi.margin_ratio, counts[GMV_COSTED] - counts[REFUND_COSTED]
-    rest = counts[GMV] - counts[REFUND] - costed
-    if margin is not None or (counts[GMV_COSTED] > 0 and counts[GMV] == counts[GMV_COSTED] and rest == 0):
-        # Margin in millionths keeps the money exact; without one every order must have named its own costs.
-        earned = rounded_ratio(rest * round((margin or 0.0) * 1_000_000), 1_000_000)
-        metrics["contribution_minor"] = costed - counts[COST] + earned - spend
+    earned = contribution_minor(counts, roi.margin_ratio)
+    if earned is not None:
+        metrics["contribution_minor"] = earned
     return metrics
+
+
+def contribution_minor(counts: Counts, margin: float | None) -> int | None:
+    """Return what is left of net sales after their costs and the spend; None while some costs are unknown.
+
+    Orders that named their goods' cost and commission count with those, the others with the configured margin.
+    """
+    costed = counts[GMV_COSTED] - counts[REFUND_COSTED]
+    rest = counts[GMV] - counts[REFUND] - costed
+    if margin is None and (counts[GMV_COSTED] <= 0 or counts[GMV] != counts[GMV_COSTED] or rest != 0):
+        return None
+    # Margin in millionths keeps the money exact.
+    return costed - counts[COST] + rounded_ratio(rest * round((margin or 0.0) * 1_000_000), 1_000_000) - counts[SPEND]

@@ -20,6 +20,8 @@ FIRST_NEWS: Final = 5
 """Payments and refunds that a first curve waits for."""
 GROWTH: Final = 5
 """Curves are learned again when the ledger has grown by one part in so many: a constant cost an order."""
+LEAST_GAP_MS: Final = 30_000
+"""Curves are learned at most this often: a hot room's change no more in half a minute."""
 MIN_CHANNEL_ORDERS: Final = 20
 """Orders with a touch from which a channel has a curve of its own."""
 MOST_ORDERS: Final = 4_096
@@ -58,8 +60,9 @@ def curve_of(state: ReturnState, settings: RoiSettings, stage: str, channel: str
 
 def refresh(state: ReturnState, ledger: Ledger, settings: RoiSettings, stage: str, now_ms: int) -> bool:
     """Learn the curves anew when enough has come in; tell whether they were."""
-    if state.n_news < state.due_after:
+    if state.n_news < state.due_after or now_ms < state.learned_ms + LEAST_GAP_MS:
         return False
+    state.learned_ms = now_ms
     n_orders = len(ledger.orders)
     state.n_news, state.due_after = 0, max(FIRST_NEWS, n_orders // GROWTH)
     every = 1

@@ -30,6 +30,7 @@ class ReturnState(msgspec.Struct, gc=False):
     n_news: int = 0
     """Payments and refunds since the curves were last learned."""
     due_after: int = 5
+    learned_ms: int = -1
     since_ms: int = -1
 
     def product(self, product_id: str | None) -> int:

@@ -218,10 +218,13 @@ def test_curves_are_learned_again_when_the_orders_have_grown_by_a_fifth() -> Non
     ledger = ledger_of(truncated(Random(4), 100, 60.0, 3_600.0), START_MS)
     state = ReturnState()
     times = 0
-    for _ in range(100):
+    for place in range(100):
         state.n_news += 1
-        times += refresh(state, ledger, SETTINGS, "acquisition", START_MS)
+        times += refresh(state, ledger, SETTINGS, "acquisition", START_MS + 30_000 * place)
     assert times == 5  # after the first five, then every twenty
+    state.n_news = 50
+    assert not refresh(state, ledger, SETTINGS, "acquisition", state.learned_ms + 29_999)
+    assert refresh(state, ledger, SETTINGS, "acquisition", state.learned_ms + 30_000)
 
 
 def test_of_a_large_ledger_a_part_is_read_that_says_the_same() -> None:

@@ -320,8 +320,8 @@ def test_an_order_counts_where_the_money_that_brought_it_was_spent() -> None:
 def test_a_rate_without_its_least_sample_is_left_out(field: str, below: dict[str, int], enough: dict[str, int]) -> None:
     for sample, is_told in ((below, False), (enough, True)):
         log = Partition()
-        fields: dict[str, Any] = {"plan_id": "p", "impressions": 1_000, "clicks": 50, "cost_minor": 10, "currency": "CNY"}
-        log.at(0, "spend", **{**fields, **sample})
+        fields: dict[str, Any] = {"impressions": 1_000, "clicks": 50, "cost_minor": 10, "currency": "CNY"}
+        log.at(0, "spend", plan_id="p", **{**fields, **sample})
         assert (field in log.session()) == is_told
 
 
