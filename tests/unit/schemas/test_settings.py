@@ -295,7 +295,7 @@ def others(annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value * 2, value * 4, value - value % 10 + 10, value + 1, value - 1, value // 2]
     if isinstance(value, float):
-        return [value / 2, value * 1.5]
+        return [value / 2, value * 1.5, value + 0.25]
     if isinstance(value, str):
         return [f"{value}-2"]
     if isinstance(value, dict):
