@@ -60,6 +60,8 @@ class Plan:
         self.edits_left = kind.edits_left
         self.prices: list[ClickPrice] = []
         self.rates: list[ClickRate] = []
+        self._volume: float | None = None
+        """What `volume` returns; None: to be worked out anew."""
         self._halted: str | None = None
         """The status it had before it was stopped from outside."""
         self.exposure = 0.0
@@ -91,10 +93,10 @@ class Plan:
 
     def volume(self) -> float:
         """Return the traffic the plan buys, 1 at the reference; 0 while it does not deliver."""
-        if self.status != "delivering":
-            return 0.0
-        raised = math.pow(self.level, self._timeline.parameters.volume_power)
-        return 2.0 * raised / (1.0 + raised)
+        if self._volume is None:
+            raised = math.pow(self.level, self._timeline.parameters.volume_power)
+            self._volume = 2.0 * raised / (1.0 + raised) if self.status == "delivering" else 0.0
+        return self._volume
 
     def click_rate(self, ts: int) -> float:
         """Return the clicks that an impression brings against the usual."""
@@ -168,7 +170,8 @@ class Plan:
         self.publish(ts, "platform")
 
     def publish(self, ts: int, changed_by: str | None = None) -> None:
-        """Write the knob as the platform shows it."""
+        """Write the knob as the platform shows it; whatever turns it says so here."""
+        self._volume = None
         knob: dict[str, Any] = {"bid_kind": self.kind.bid_kind}
         if self.bid_minor is not None:
             knob["bid_minor"] = self.bid_minor

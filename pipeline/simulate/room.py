@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import partial
 from math import exp
 from typing import Any, Final
@@ -54,6 +55,7 @@ class Room:
             kind.channel: Plan(self.timeline, kind, kind.click_cost_minor * click_cost_factor)
             for kind in parameters.plans.values()
         }
+        self._sources = [(channel, self.plans.get(channel.name)) for channel in self._channels]
         usual_enters_s = (
             sum(channel.enters_s * (1.0 - channel.bounce_ratio) for channel in self._channels) * self.traffic
         )
@@ -199,24 +201,30 @@ class Room:
         self.next_ts = ts + SECOND_MS
 
     def _arrivals(self, ts: int) -> None:
+        """Let this second's viewers come: one Poisson count for all channels, then the channel of each."""
         dice, lost_ratio = self._dice, self.parameters.lost_click_ratio
-        wave = exp(self._wave)
-        for channel in self._channels:
-            rate = channel.enters_s * self.traffic * self._season
-            plan = self.plans.get(channel.name)
+        usual, wave = self.traffic * self._season, exp(self._wave)
+        total = 0.0
+        edges: list[float] = []
+        for channel, plan in self._sources:
             if plan is None:
-                for _ in range(dice.poisson(rate * wave)):
-                    self.audience.enter(ts + dice.between(0, SECOND_MS - 1), channel, None)
-                continue
-            rate *= plan.volume() / (1.0 - lost_ratio)
-            plan.exposure += rate
-            if plan.rates:
-                rate *= plan.click_rate(ts)
-            for _ in range(dice.poisson(rate)):
-                moment = ts + dice.between(0, SECOND_MS - 1)
+                rate = channel.enters_s * usual * wave
+            else:
+                rate = channel.enters_s * usual * plan.volume() / (1.0 - lost_ratio)
+                plan.exposure += rate
+                if plan.rates:
+                    rate *= plan.click_rate(ts)
+            total += rate
+            edges.append(total)
+        for _ in range(dice.poisson(total)):
+            place = bisect_right(edges, dice.uniform() * total)
+            channel, plan = self._sources[min(place, len(edges) - 1)]
+            moment = ts + dice.between(0, SECOND_MS - 1)
+            if plan is not None:
                 plan.bill_click(moment, dice)
-                if not dice.chance(lost_ratio):
-                    self.audience.enter(moment, channel, plan)
+                if dice.chance(lost_ratio):
+                    continue
+            self.audience.enter(moment, channel, plan)
 
     def _move_wave(self, ts: int) -> None:
         """Free traffic comes in the recommendation engine's waves, all of it as the session and the day go."""

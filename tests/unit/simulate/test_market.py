@@ -83,7 +83,7 @@ def test_a_paused_plan_buys_nothing_until_it_is_resumed() -> None:
     clicks = sum(
         event["clicks"]
         for _, _, event in world.advance(START + 10 * MINUTE_MS)
-        if event["type"] == "spend" and event["plan_id"] == "room-001-cpa" and event["ts"] > START + 80_000
+        if event["type"] == "spend" and event["plan_id"] == "room-001-cpa" and event["ts"] > START + 125_000
         if event["reporting"] == "increment"
     )
     assert clicks == 0
