@@ -28,7 +28,7 @@ endef
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help venv dev-venv demo kafka test test-integration test-long test-kafka test-chaos lint style types imports \
-	schemas lock clean bench
+	schemas lock clean bench train-sentiment
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ imports: $(DEV_STAMP) ## import-linter: schemas <- pipeline <- agents, and a pur
 
 schemas: $(RUNTIME_STAMP) ## write schemas/generated anew from the models
 	$(BIN)/python -m schemas.export
+
+train-sentiment: $(RUNTIME_STAMP) ## train the sentiment model's table anew (ARGS='--data train.csv.gz'); its checksum goes into pipeline/sentiment/grams.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.signals.train_sentiment $(ARGS)
 
 lock: ## write the lock files anew (ARGS=--upgrade takes newer versions)
 	$(check_python)

@@ -289,15 +289,17 @@ class Rooms:
         parts: list[tuple[str, bytes]] = []
         retired: list[str] = []
         async with shard.applying:
-            sent, offset = shard.take_unconfirmed(), shard.offset
+            offset = shard.offset
             end_s = self._clock() + GROUP_S
             while epoch.n_done < n_due:
                 saved = shard.save(epoch.rooms[epoch.n_done])
                 epoch.n_done += 1
                 parts += saved.parts
                 retired += saved.retired
+                await shard.send(saved.told, self._send_many)
                 if self._clock() >= end_s:
                     break
+            sent = shard.take_unconfirmed()
         for confirmation in sent:
             await confirmation
         await self._write(shard, offset, parts)

@@ -45,6 +45,10 @@ class SavedLike(Protocol):
     def retired(self) -> Sequence[str]:
         """Keys that nothing refers to any more."""
 
+    @property
+    def told(self) -> Sequence[Any]:
+        """Messages to be confirmed before the values are written."""
+
 
 class EngineLike(Protocol):
     """What of `pipeline.Engine` is used here."""
@@ -158,19 +162,24 @@ class Shard:
     async def apply(self, records: Records, send_many: SendMany) -> None:
         """Apply records in order and send what follows from them to the same partition."""
         new = records if records[0][0] > self.known else [record for record in records if record[0] > self.known]
-        messages = []
-        for output in self._process(new) if new else ():
-            value = output.json()
-            headers = cloud_event(output.topic, self.partition, value)
-            messages.append((output.topic, output.key.encode(), value, headers))
-        if messages:
-            self._await_later(await send_many(messages, self.partition), len(messages))
+        if new:
+            await self.send(self._process(new), send_many)
         self.offset = records[-1][0]
         self.n_input_bytes += sum([len(record[2]) for record in records])
         while self._n_unconfirmed > MAX_UNCONFIRMED:  # the oldest alone: what came after it stays on its way
             oldest = next(iter(self._unconfirmed))
             await oldest
             self._n_unconfirmed -= self._unconfirmed.pop(oldest)
+
+    async def send(self, outputs: Iterable[Any], send_many: SendMany) -> None:
+        """Send an engine's messages; their confirmations are awaited later."""
+        messages = []
+        for output in outputs:
+            value = output.json()
+            headers = cloud_event(output.topic, self.partition, value)
+            messages.append((output.topic, output.key.encode(), value, headers))
+        if messages:
+            self._await_later(await send_many(messages, self.partition), len(messages))
 
     def _await_later(self, confirmations: Sequence[Confirmation], n_messages: int) -> None:
         for confirmation in confirmations:

@@ -55,7 +55,7 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("identity", Tokens, ("__getitem__",)),
     ("dedup", Admission, ("is_known", "remember")),
     ("sentiment", SentimentModel, ("read",)),
-    ("apply", engine_module, ("apply",)),
+    ("apply", engine_module, ("apply", "catch_up")),
     ("evaluation: fold", RoomState, ("fold",)),
     ("evaluation: judge", Judge, ("__init__", "run")),
     ("evaluation: bid", Commander, ("run",)),

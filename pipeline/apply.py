@@ -374,7 +374,10 @@ UNREAD: Final[dict[str, Handler]] = {"comment": _on_comment_unread, "view": _on_
 
 
 class Kind(NamedTuple):
-    """What the engine has to know of a type of event. `is_plain`: nothing but its room's state can refuse it."""
+    """What the engine has to know of a type of event.
+
+    `is_plain`: nothing but its room's state can refuse it. `may_wait`: it asks for nothing at once.
+    """
 
     name: str
     feed: str | None
@@ -382,6 +385,7 @@ class Kind(NamedTuple):
     is_money: bool
     is_urgent: bool
     is_plain: bool
+    may_wait: bool
 
 
 MONEY_KINDS: Final = ("order", "spend", "gift")
@@ -395,19 +399,25 @@ KINDS: Final = {
         name in MONEY_KINDS,
         name in URGENT_KINDS,
         name not in (*MONEY_KINDS, "control", "ack", "tick"),
+        name not in (*URGENT_KINDS, "tick"),
     )
     for name, struct in STRUCTS.items()
 }
 """The kind of a decoded event, by its struct."""
 
 
+def note_kind(room: RoomState, name: str, feed: str | None) -> None:
+    """Note that the room has events of a type, and the feed that carries them."""
+    room.kinds[name] = True
+    if feed is not None and feed not in room.feeds:
+        room.feeds[feed] = Feed()
+
+
 def apply(room: RoomState, kind: Kind, handler: Handler, event: Any, ctx: Context) -> None:
     """Apply one accepted event of the room's log."""
     name, feed = kind.name, kind.feed
     if name not in room.kinds:
-        room.kinds[name] = True
-        if feed is not None and feed not in room.feeds:
-            room.feeds[feed] = Feed()
+        note_kind(room, name, feed)
     if feed is not None:
         room.feeds[feed].event(event.ts)
     handler(room, event, ctx.star.clock_ms, ctx)

@@ -33,11 +33,21 @@ class View:
         self.learned = Learned(state.dispersion_ppm, state.refunds.n_refunds)
         state.room.expire(now_ms)
         dues = due(state.room, now_ms, curve_of(state, roi, room.config.stage), state.refunds, begins_ts)
-        self.counts: list[Counts] = [unpack(total) for total in room.windows.totals()]
-        self.amounts = [counted(samples) for samples in room.amounts.windows()]
-        self.returns = [
-            returns(counts, each, self.learned, roi) for counts, each in zip(self.counts, dues, strict=False)
-        ]
+        self.counts: list[Counts] = []
+        self.amounts: list[dict[int, int]] = []
+        self.returns: list[Return] = []
+        total, samples = None, None
+        sums = zip(room.windows.totals(), room.amounts.windows(), strict=True)
+        for place, (packed, amounts) in enumerate(sums):
+            # What a longer window adds to a shorter one is often nothing: then all of it is the same.
+            is_same = packed == total
+            self.counts.append(self.counts[-1] if is_same else unpack(packed))
+            self.amounts.append(self.amounts[-1] if amounts == samples else counted(amounts))
+            if is_same and dues[place] == dues[place - 1]:
+                self.returns.append(self.returns[-1])
+            else:
+                self.returns.append(returns(self.counts[-1], dues[place], self.learned, roi))
+            total, samples = packed, amounts
         self.session = unpack(room.windows.session)
         self.session_return = returns(self.session, dues[-1], self.learned, roi)
 
@@ -49,28 +59,33 @@ class View:
         if room.users.is_known:
             users = [*room.users.windows(now_ms // 1_000)]
         out: dict[str, dict[str, Any]] = {}
+        metrics: dict[str, Any] = {}
+        last: tuple[Any, ...] = ()
         for place, samples in enumerate(room.dwell.windows()):
-            half = middle(samples)
-            n_users, n_active = users[place]
-            metrics = compute(
-                self.counts[place],
-                policy,
-                self.returns[place],
-                told=told,
-                dwell_p50_ms=None if half is None else bin_value(half),
-                n_users=n_users,
-                n_active=n_active,
-            )
+            basis = self.counts[place], self.returns[place], samples, users[place]
+            if basis != last:
+                half = middle(samples)
+                n_users, n_active = users[place]
+                metrics = compute(
+                    self.counts[place],
+                    policy,
+                    self.returns[place],
+                    told=told,
+                    dwell_p50_ms=None if half is None else bin_value(half),
+                    n_users=n_users,
+                    n_active=n_active,
+                )
+                last = basis
+            out[NAMES[place]] = metrics
             if room.presence:
                 n_online = room.online(now_ms - ROOM_ZONES[place][0], now_ms)
                 if n_online is not None:
-                    metrics["n_online"] = n_online
-            out[NAMES[place]] = metrics
+                    out[NAMES[place]] = {**metrics, "n_online": n_online}
         if room.session.begins_ts >= 0 and self.counts[HOUR][N_ORDERS_PAID] > 0:
             watched_s = (now_ms - room.session.begins_ts) / 1_000
             moved = shift(self.counts[QUARTER], self.counts[HOUR], watched_s)
             if moved is not None:
-                out[NAMES[QUARTER]]["return_shift"] = moved
+                out[NAMES[QUARTER]] = {**out[NAMES[QUARTER]], "return_shift": moved}
         out["session"] = self.session_metrics()
         return out
 

@@ -25,6 +25,7 @@ from pipeline.dormancy import Head, Rooms, head_of, may_sleep
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
+from pipeline.inbox import LARGEST_BYTES, Inbox, catch_up
 from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
 from pipeline.retirement import Departures
@@ -99,6 +100,9 @@ class Engine:
             control_key=settings.control_key.get_secret_value().encode() if settings.control_key else None,
             trusts_log=settings.trust_log,
         )
+        self._inboxes: dict[str, Inbox] = {}
+        self._held: list[Output] = []
+        """What broke a room while nobody could be told."""
         self._dirty: dict[str, None] = {}
         self._orphans: dict[str, list[str]] = {}
         """Segments that are in the changelog and no room names."""
@@ -117,6 +121,7 @@ class Engine:
     @property
     def counters(self) -> Counters:
         """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
+        self._catch_up_all(self._held)
         star = self._ctx.star
         asleep = (room.head for room in self._rooms.asleep.values())
         counted: list[RoomState | Head | Farewell] = [*self._rooms.values(), *asleep, *self._departures.expected()]
@@ -162,8 +167,8 @@ class Engine:
 
     def process(self, records: Iterable[Record]) -> list[Output]:
         """Apply records in the order of their offsets; return what to send, in order."""
-        out: list[Output] = []
-        star = self._ctx.star
+        out, self._held = self._held, []
+        star, inbox_of = self._ctx.star, self._inboxes.get
         for record in records:
             offset, timestamp_ms, value = record[0], record[1], record[2]
             event = None if timestamp_ms is None else decode_one(value, timestamp_ms)
@@ -174,12 +179,27 @@ class Engine:
                 self._advance(timestamp_ms, out)
             elif timestamp_ms > star.clock_ms:
                 star.clock_ms = timestamp_ms
-            if offset > star.offset:
+            is_new = offset > star.offset
+            if is_new:
                 star.n_records += 1
+            inbox = inbox_of(event.room_id)
+            if inbox is not None and inbox.n_left and offset > inbox.offset and len(value) <= LARGEST_BYTES:
+                kind = KINDS[type(event)]
+                if kind.may_wait and (kind.is_plain or event.currency == inbox.currency):
+                    inbox.waiting += (event, record, star.clock_ms, star.evaluated_ms)
+                    inbox.offset = offset
+                    inbox.n_left -= 1
+                    if not inbox.n_left:
+                        self._catch_up(inbox, out)
+                        self._await(inbox)
+                    if is_new:
+                        star.offset = offset
+                    continue
             rejected = self._event(event, offset, value, out)
             if rejected is not None:
                 self._reject(rejected, offset, record, event.room_id, out)
-            star.offset = max(star.offset, offset)
+            if is_new:
+                star.offset = offset
         return out
 
     def _unusual(self, record: Record, out: list[Output]) -> None:
@@ -189,6 +209,8 @@ class Engine:
         if value and not value.isspace():
             elements = decode(value, timestamp_ms=timestamp_ms, key=_key(record))
             if timestamp_ms is None:
+                if star.is_stamped:
+                    self._catch_up_all(out)  # the stamp follows from what was accepted so far
                 star.is_stamped = False
                 timestamp_ms = self._admission.stamp(elements, value)
             if timestamp_ms >= self._next_tick_ms or timestamp_ms > star.clock_ms:
@@ -217,6 +239,11 @@ class Engine:
         `goes_on` says that an element before it in the same record changed the room.
         """
         kind = KINDS[type(event)]
+        inbox = self._inboxes.get(event.room_id)
+        if inbox is not None:
+            inbox.n_left = 0
+            if inbox.waiting:
+                self._catch_up(inbox, out)
         room = self._rooms.get(event.room_id) or self._rooms.wake(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
@@ -267,7 +294,7 @@ class Engine:
         if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
                 self._tell_the_end(room, out)
-            if room.n_events >= room.granted_to and shedding.is_over(room, ctx):
+            if room.n_events >= room.granted_to and shedding.is_over(room, ctx.star.clock_ms, ctx):
                 handler = shedding.handler_of(room, kind, event, handler, now_ms=ctx.star.clock_ms)
             apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
@@ -286,7 +313,56 @@ class Engine:
         n_news = room.n_news = room.n_news + 1
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
+        inbox = self._inboxes.get(room.room_id)
+        if inbox is None:
+            inbox = self._inboxes[room.room_id] = Inbox(room)
+        self._await(inbox)
         return None
+
+    def _await(self, inbox: Inbox) -> None:
+        """Let a room's events wait, from the one on after which nothing but its visit is to be seen to."""
+        room = self._rooms[inbox.room.room_id]
+        if room.n_news and room.parked is None and self._ctx.star.is_stamped:
+            inbox.open(room, self._ctx.visit_after_events - room.n_news)
+
+    def _catch_up(self, inbox: Inbox, out: list[Output]) -> None:
+        """Apply what waited in a room; where one event breaks it, all from there on are dead letters."""
+        room, waiting, inbox.waiting = inbox.room, inbox.waiting, []
+        inbox.n_left = 0
+        self._dirty[room.room_id] = None
+        n_news = room.n_news
+        try:
+            catch_up(room, waiting, self._ctx)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._break(room, waiting, error, out)
+            return
+        if n_news < self._ctx.visit_after_events <= room.n_news:
+            self._has_news(room, KINDS[type(waiting[-4])])
+
+    def _break(self, room: RoomState, waiting: list[Any], error: Exception, out: list[Output]) -> None:
+        """Park a room at the event that broke it, and refuse what waited behind that, each as of its own clock."""
+        star, room_id = self._ctx.star, room.room_id
+        now_ms, entries = star.clock_ms, iter(waiting)
+        refused: Reject | None = None
+        for event, record, clock_ms, _ in zip(entries, entries, entries, entries, strict=True):
+            if record[0] < room.offset:
+                continue
+            star.clock_ms = clock_ms
+            if refused is None:
+                refused = self._park(room_id, room.offset, error, record[2], out)
+                room = self._rooms[room_id]
+            else:
+                refused = parking.refusal(room, event, record[2])
+            self._reject(refused, record[0], record, room_id, out)
+        star.clock_ms = now_ms
+
+    def _catch_up_all(self, out: list[Output]) -> None:
+        """Apply all that waits."""
+        for inbox in self._inboxes.values():
+            if inbox.waiting:
+                self._catch_up(inbox, out)
 
     def _before_its_room(
         self, room: RoomState, kind: Kind, event: Any, offset: int, value: bytes, *, out: list[Output]
@@ -386,6 +462,11 @@ class Engine:
                 continue
             if self._rooms.get(room.room_id) is not room:
                 continue  # it was parked meanwhile: another stands in its place
+            inbox = self._inboxes.get(room.room_id)
+            if inbox is not None and inbox.waiting:
+                self._catch_up(inbox, out)
+                if self._rooms[room.room_id] is not room:
+                    continue
             if at_ms > star.clock_ms and retirement.is_over(room, at_ms, self._ctx):
                 if self._outcomes is not None:
                     self._outcomes[room.room_id] = outcome(room, at_ms, self._ctx)
@@ -473,6 +554,8 @@ class Engine:
         if room.n_news:
             room.heard_ms = now_ms
         room.evaluated_ms, room.n_news = now_ms, 0
+        if room.room_id in self._inboxes:
+            self._inboxes[room.room_id].n_left = 0
         retirement.end_session(room, now_ms, ctx)
         self._dirty[room.room_id] = None
         bidding = ctx.policy.bidding
@@ -567,6 +650,7 @@ class Engine:
             out.append(Output(topics.AUDIT_LOG, EVERY_ROOM, record))
         if self._rooms.get(room_id) is room:
             del self._rooms[room_id]
+            self._inboxes.pop(room_id, None)
             self._departures.gone[room_id], self._dirty[room_id] = farewells, None
             keys = [segments.key_of(room_id, link) for link in room.chain]
             self._orphans[room_id] = [*self._orphans.get(room_id, ()), *keys]
@@ -582,6 +666,7 @@ class Engine:
             self._ticked_ts = event.ts
             return
         if kind == "control":
+            self._catch_up_all(out)  # what came before goes by the policy of before
             retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
             star.control_ids[event.control_id] = star.clock_ms
             if not (self._keeps_policy and event.action == "update_settings"):
@@ -654,8 +739,18 @@ class Engine:
         room.farewells = self._departures.undone(room_id)
         return room
 
+    def catch_up(self) -> list[Output]:
+        """Apply all that waits; return what follows from that: nothing, unless an event broke its room."""
+        out, self._held = self._held, []
+        self._catch_up_all(out)
+        return out
+
     def snapshot(self) -> dict[str, bytes]:
-        """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for."""
+        """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for.
+
+        Send what `catch_up` returns before: what waits is applied now.
+        """
+        self._catch_up_all(self._held)
         self._rooms.wake_all()
         states = {room_id: whole(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
@@ -664,7 +759,15 @@ class Engine:
         """Return where the log stands, and the rooms that changed since each was last saved."""
         star = self._ctx.star
         self._departures.note(star.offset, star.evaluated_ms)
-        return Checkpoint(star.offset, dump(star), tuple(sorted(self._dirty)))
+        waiting = [inbox for inbox in self._inboxes.values() if inbox.waiting]
+        newest = sorted(((inbox.largest_ts(), inbox.room.room_id) for inbox in waiting), reverse=True)
+        for ts, room_id in newest:
+            if ts <= star.largest_ts:
+                break
+            # The partition's own state knows the largest `ts` that counted: seldom more than one room has to tell.
+            self._catch_up(self._inboxes[room_id], self._held)
+        rooms = self._dirty | dict.fromkeys(inbox.room.room_id for inbox in waiting)
+        return Checkpoint(star.offset, dump(star), tuple(sorted(rooms)))
 
     def settle(self, offset: int) -> None:
         """Take note that the partition's state of the checkpoint at `offset` is saved, and every room it named."""
@@ -675,16 +778,22 @@ class Engine:
 
         A room that went leaves a marker, whose own key may go too once the log is committed beyond that moment.
         """
+        told, self._held = self._held, []
+        inbox = self._inboxes.get(room_id)
+        if inbox is not None and inbox.waiting:
+            self._catch_up(inbox, told)
         self._dirty.pop(room_id, None)
         marker = self._departures.marker_of(room_id)
         if marker is not None:
             return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id))
         room = self._rooms[room_id]
         parts, retired = segments.extend(room)
+        retired = [*self._orphans.pop(room_id, ()), *retired]
         hot = dump_hot(room)
         if may_sleep(room, self._ctx.policy.engine.ledger_ms):
+            self._inboxes.pop(room_id, None)
             self._rooms.sleep(room, hot)
-        return Saved((*parts, (room_id, hot)), (*self._orphans.pop(room_id, ()), *retired))
+        return Saved((*parts, (room_id, hot)), tuple(retired), tuple(told))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -718,6 +827,8 @@ class Engine:
         except segments.BrokenChainError as error:
             self._rooms.asleep.clear()
             raise SnapshotError(str(error)) from error
+        for room_id in rooms:
+            self._inboxes.pop(room_id, None)
         self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
         for room_id, room in rooms.items():
             if self._departures.has_left(room, star.evaluated_ms):
@@ -743,7 +854,7 @@ class Engine:
 
     def flush(self) -> list[Output]:
         """Make the last evaluation of a file without timestamps, at the first multiple after the largest `ts`."""
-        out: list[Output] = []
+        out = self.catch_up()
         if self._ctx.star.is_stamped or self._ctx.star.clock_ms < 0:
             return out
         end_ms = self._end_ms()
@@ -758,4 +869,5 @@ class Engine:
 
     def summary(self) -> dict[str, Any]:
         """Return `summary.json` without its times: counts, versions, each room's session at the end."""
+        self._catch_up_all(self._held)
         return summarise(self._rooms, self._outcomes or {}, self._ctx, self._end_ms(), ENGINE_VERSION)

@@ -9,6 +9,7 @@ from pipeline.counters import N_NEGATIVE, N_SUSPECT, SPEND, Counts, digit, unpac
 from pipeline.detect import WATCHED, Judgement, RobustDeviation, Watched
 from pipeline.ids import derived
 from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
+from pipeline.metrics import topic_shares
 from pipeline.room import RoomState
 from pipeline.shedding import CALM_MS
 from schemas.anomalies import Anomaly, Cause, Contributor
@@ -202,6 +203,8 @@ class Judge:
         if watched.cause == "ivt":
             blocks = self.room.evidence.worst_blocks(3)
             evidence["blocks"] = [{"token": f"{token:016x}", "share": share} for token, share in blocks]
+        elif watched.metric == "negative_ratio":
+            evidence["topics"] = topic_shares(self.five)
         return Trouble(
             metric=watched.metric,
             window_s=watched.window_s,

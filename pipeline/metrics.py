@@ -69,6 +69,13 @@ def rounded_ratio(numerator: int, denominator: int) -> int:
     return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 
 
+def topic_shares(counts: Counts) -> dict[str, float]:
+    """Return the share of negative comments that name each topic, where they are any; a comment may name several."""
+    n_negative = counts[N_NEGATIVE]
+    named = zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
+    return {topic: round(n / n_negative, 6) for topic, n in named if n > 0 < n_negative}
+
+
 def compute(
     counts: Counts,
     policy: Policy,
@@ -115,14 +122,9 @@ def compute(
         metrics["quality_score"], metrics["quality_reasons"] = quality(counts, invalid, interaction, policy.quality)
     if (n_scored := counts[N_SCORED]) > 0:
         metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)
-        n_negative = counts[N_NEGATIVE]
-        metrics["negative_ratio"] = round(n_negative / n_scored, 6)
-        if n_negative > 0:
-            metrics["topics"] = {
-                topic: round(n / n_negative, 6)
-                for topic, n in zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
-                if n > 0
-            }
+        metrics["negative_ratio"] = round(counts[N_NEGATIVE] / n_scored, 6)
+        if counts[N_NEGATIVE] > 0:
+            metrics["topics"] = topic_shares(counts)
     if returned.whole is not None:
         metrics["roas"] = returned.whole
         metrics["roas_attributed"] = returned.attributed

@@ -75,7 +75,8 @@ class Samples(msgspec.Struct, gc=False):
         """Return each window's samples, from the shortest to the longest."""
         out, so_far = [], b""
         for zone in self.zones:
-            so_far += b"".join(zone.chunks)
+            if zone.chunks:
+                so_far += b"".join(zone.chunks)
             out.append(so_far)
         return out
 
@@ -99,5 +100,10 @@ def middle(samples: bytes) -> int | None:
 
 def counted(samples: bytes) -> dict[int, int]:
     """Return how many samples fell into each bin."""
+    if len(samples) <= _SMALL:
+        found: dict[int, int] = {}
+        for number in samples:
+            found[number] = found.get(number, 0) + 1
+        return found
     counts = np.bincount(np.frombuffer(samples, np.uint8)) if samples else ()
     return {number: int(n) for number, n in enumerate(counts) if n}

@@ -24,15 +24,15 @@ CALM_MS: Final = 60_000
 """A room that shed nothing for a minute of its log is not hot any more: the shortest window has none of it."""
 
 
-def is_over(room: RoomState, ctx: Context) -> bool:
-    """Tell whether a room has had its quota in this tick; called once it had as many events as it was granted.
+def is_over(room: RoomState, now_ms: int, ctx: Context) -> bool:
+    """Tell whether a room has had its quota in the tick of `now_ms`; called once its grant is used up.
 
     A grant is for one quota and lasts until it is used up, however long that takes, so that a room below its quota is
     asked for nothing but one comparison an event. A room that takes more than its grant in one tick gets a new one
     for that tick, and is over when it used that up too: so the first tick of a burst may bring up to two quotas,
     every later one brings one.
     """
-    tick = ctx.star.clock_ms // ctx.tick_ms
+    tick = now_ms // ctx.tick_ms
     if tick == room.granted_tick:
         return True
     room.granted_tick, room.granted_to = tick, room.n_events + ctx.room_events_per_tick

@@ -9,6 +9,7 @@ import msgspec
 from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Star
 from pipeline.counters import GMV_VALID, REFUND_VALID, SPEND, unpack
+from pipeline.output import Output
 from pipeline.roi.cohorts import CHANNEL_COHORTS, LOOSE, ORDERS, ROOM_COHORTS, SQUARES
 from pipeline.room import Pending, RoomState
 from pipeline.sketches import bin_value
@@ -86,11 +87,13 @@ class Saved(NamedTuple):
     """A room as of the last record applied: what to keep under which key, in this order, and what may go.
 
     The last part stands under the room's own id and refers to the others. `retired` are keys that nothing refers to
-    any more, but only once the last part is durable and no former owner of the partition can write.
+    any more, but only once the last part is durable and no former owner of the partition can write. `told` is to be
+    sent before the parts are written: nothing, unless an event that waited broke the room.
     """
 
     parts: tuple[tuple[str, bytes], ...]
     retired: tuple[str, ...]
+    told: tuple[Output, ...] = ()
 
 
 class SnapshotError(ValueError):

@@ -45,6 +45,7 @@ class Saved(NamedTuple):
 
     parts: tuple[tuple[str, bytes], ...]
     retired: tuple[str, ...]
+    told: tuple[Any, ...] = ()
 
 
 class Room:

@@ -1,7 +1,7 @@
 """The sentiment model as it was first written: plain, slow, and the measure of the fast one.
 
-It shares the word lists and nothing else with `pipeline.sentiment`: every term is looked up by slicing, and the
-evidence is weighed by one small method a kind.
+It shares the word lists, the trained table and its constants with `pipeline.sentiment`, and nothing else: every term is
+looked up by slicing, the evidence is weighed by one small method a kind, and every n-gram is hashed by itself.
 """
 
 import re
@@ -9,11 +9,13 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
+from math import isqrt
 from string import ascii_lowercase, digits
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from pipeline.sentiment import TOPICS, Entry, Sentiment
-from pipeline.sentiment.model import read_lexicon
+from pipeline.sentiment.grams import read_weights
+from pipeline.sentiment.model import EVEN_MARGIN, LEXICON_CHARACTERS, SHORT_CHARACTERS, read_lexicon
 from pipeline.sentiment.topics import read_topics
 
 # Characters that print nothing: people and bots put them between letters to slip past word lists. C0/C1 controls except
@@ -113,6 +115,15 @@ _CJK_SPACE: Final = re.compile(r" (?<=[^\x00-\x7f] )(?=[^\x00-\x7f])")
 _A_NOT_A: Final = re.compile(r"(?<!不)(?!动不动)(\w\w?)不\1")
 
 
+class Said(NamedTuple):
+    """What the lexicon says of a text."""
+
+    lean: int
+    confidence: int
+    is_silenced: bool
+    is_mixed: bool
+
+
 class SentimentModel:
     """Weigh the terms of a lexicon, with negation, emphasis, contrast and questions.
 
@@ -131,15 +142,8 @@ class SentimentModel:
         weighed = {term: Entry(kind, weight * _UNIT) for term, (kind, weight) in entries.items()}
         self._index = TermIndex(weighed | {stop: Entry("stop", 0) for stop in _STOPS})
 
-    def score(self, text: str) -> Sentiment:
-        """Return the leaning of one comment; blank text is (0, 0), and no string is refused.
-
-        >>> default_model().score("质量不错，下次还会来")
-        Sentiment(score_milli=785, confidence_milli=785)
-        >>> default_model().score("这个多少钱？").confidence_milli
-        0
-        """
-        norm = normalise(text)
+    def said(self, norm: str) -> Said:
+        """Return what the terms of a normalised text come to."""
         if not norm.isascii():
             norm = _CJK_SPACE.sub("\n", norm)
             if "不" in norm:
@@ -159,6 +163,8 @@ class _Weighing:
 
     __slots__ = (
         "ask",
+        "asked",
+        "chat",
         "clause_against",
         "clause_for",
         "clause_start",
@@ -183,7 +189,7 @@ class _Weighing:
         self.ask = 0  # 1: a question if the clause ends in "?", 2: a question
         self.not_end = self.more_end = -1  # where a waiting negator or intensifier ended
         self.more_start = self.more_value = self.not_value = 0
-        self.spam = False
+        self.spam = self.asked = self.chat = False
 
     def take(self, kind: str, value: int, start: int, end: int) -> None:
         """Weigh the next term, which stands at ``start:end``."""
@@ -221,19 +227,21 @@ class _Weighing:
             self.total_against //= 2
         elif kind == "spam":
             self.spam = True
+        elif kind == "chat":
+            self.chat = True
 
-    def result(self) -> Sentiment:
+    def result(self) -> Said:
         """Close the last clause and return what the comment comes to."""
         self._settle_more()
         self._end_clause(len(self.text))
         evidence = self.total_for - self.total_against
         lean = evidence + self.hint
-        size = 1000 * abs(lean) // (abs(lean) + _PRIOR)
         if self.spam or evidence * lean <= 0:
             confidence = 0
         else:
             confidence = 1000 * abs(evidence) // (self.total_for + self.total_against + _PRIOR)
-        return Sentiment(size if lean > 0 else -size, confidence)
+        is_silenced = self.spam or self.asked or (self.chat and evidence == 0)
+        return Said(lean, confidence, is_silenced, bool(self.total_for and self.total_against) and confidence < 500)
 
     def _word(self, value: int, start: int) -> None:
         is_hint = -_UNIT <= value <= _UNIT
@@ -281,6 +289,7 @@ class _Weighing:
     def _end_clause(self, end: int) -> None:
         self._settle_not()
         if self.ask == 2:
+            self.asked = True
             self.hint += (self.clause_for - self.clause_against) // 2
         else:
             self.total_for += self.clause_for
@@ -299,9 +308,68 @@ def _index() -> TermIndex[str]:
     return TermIndex(read_topics())
 
 
+_HAN: Final = re.compile("[一-鿿]")
+_CLAUSE: Final = re.compile(r"[^,.!?;:~。、… ]+")
+
+
+def _hashed(gram: str) -> int:
+    """Return an n-gram's 32-bit hash."""
+    rolling = 0
+    for char in gram:
+        rolling = (rolling * 0x85EBCA6B ^ ord(char) * 0x9E3779B1) % 2**32
+    return rolling * 0xC2B2AE35 % 2**32
+
+
+def _grams(text: str, longest: int) -> list[int]:
+    return [_hashed(text[at : at + n]) for n in range(1, longest + 1) for at in range(len(text) - n + 1)]
+
+
+def weigh_grams(norm: str) -> tuple[int, int]:
+    """Return the sum of what the table says of a text's n-grams, and how many there are."""
+    weights = read_weights()
+    edged = f"\x02{norm[:2048]}\x02"
+    values = [int(weights.base[gram >> 10]) for gram in _grams(edged, 4)]
+    edge = int(weights.base[_hashed("\x02") >> 10])
+    total, n_grams = sum(values) - 2 * edge, len(values) - 2
+    clauses = _CLAUSE.findall(norm[:2048])
+    if clauses:
+        for clause, table in ((clauses[0], weights.first), (clauses[-1], weights.last)):
+            inside = [int(table[gram >> 12]) for gram in _grams(clause, 3)]
+            total, n_grams = total + sum(inside), n_grams + len(inside)
+    return total, n_grams
+
+
 def score(text: str) -> Sentiment:
-    """Return the leaning of one comment by the package's own lexicon."""
-    return _model().score(text)
+    """Return the leaning of one comment by the package's own lexicon and table."""
+    norm = normalise(text)
+    if not norm:
+        return Sentiment(0, 0)
+    is_chinese = _HAN.search(norm) is not None
+    seen = norm
+    if is_chinese and len(norm) > 2 * LEXICON_CHARACTERS:
+        seen = f"{norm[:LEXICON_CHARACTERS]}. {norm[-LEXICON_CHARACTERS:]}"
+    said = _model().said(seen)
+    by_lexicon = 1000 * abs(said.lean) // (abs(said.lean) + _PRIOR)
+    alone = Sentiment(by_lexicon if said.lean > 0 else -by_lexicon, said.confidence)
+    if said.lean and not is_chinese:
+        return alone
+    total, n_grams = weigh_grams(norm)
+    vote = total + (1 if said.lean > 0 else -1) * (abs(said.lean) * 8 // 5)
+    side = 1 if vote > 0 else -1
+    agrees = said.lean * side > 0
+    is_short = len(norm) <= SHORT_CHARACTERS
+    is_sure = said.confidence >= 500
+    if is_sure and not agrees and is_short:
+        return alone
+    margin = abs(vote) * 1000 // isqrt(1_000_000 * n_grams)
+    strength = 1000 * margin // (margin + EVEN_MARGIN)
+    size = max(strength, by_lexicon if agrees else 1)
+    if is_sure:
+        return Sentiment(side * size, max(said.confidence, strength) if agrees else min(strength, 499))
+    if said.is_silenced or not is_chinese:
+        return Sentiment(side * size, 0)
+    margin //= 2 if said.is_mixed or is_short else 1
+    return Sentiment(side * size, 1000 * margin // (margin + EVEN_MARGIN))
 
 
 def topics(text: str) -> tuple[str, ...]:

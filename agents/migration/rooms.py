@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agents.errors import ProgramError
@@ -119,8 +119,12 @@ class RoomStates:
 
     def _apply(self, engine: Engine, records: Sequence[Any]) -> None:
         """Apply records and send what follows from them."""
-        number = engine.partition
-        for output in engine.process((r.offset, r.timestamp, r.value or b"", r.key) for r in records):
+        self._send_all(
+            engine.partition, engine.process((r.offset, r.timestamp, r.value or b"", r.key) for r in records)
+        )
+
+    def _send_all(self, number: int, outputs: Iterable[Any]) -> None:
+        for output in outputs:
             value = output.json()
             headers = list(cloud_event(output.topic, number, value))
             self._client.send(output.topic, output.key.encode(), value, number, headers)
@@ -131,6 +135,7 @@ class RoomStates:
         retired: list[str] = []
         for room in checkpoint.rooms:
             saved = engine.save(room)
+            self._send_all(number, saved.told)
             retired += saved.retired
             for key, content in saved.parts:
                 self._write(number, key, content, reign=reign, offset=checkpoint.offset)
@@ -161,6 +166,7 @@ class RoomStates:
                 engine.restore(found[number])
                 for batch in self._client.read(ROOM_EVENTS, number, first, ends[number]):
                     self._apply(engine, [record for record in batch if self._is_early(record, n_before)])
+                self._send_all(number, engine.catch_up())
                 self._client.flush()
                 found[number] = engine.snapshot()
             found = rekey(dict(enumerate(found)), nexts, self._home)

@@ -5,7 +5,9 @@ from typing import Final, Literal, NamedTuple
 Kind = Literal["word", "more", "not", "but", "ask", "query", "chat", "spam", "face", "stop"]
 
 UNIT: Final = 100  # one step of weight, so that halves and fifths of it stay whole
-_PRIOR: Final = 3 * UNIT  # evidence that one comment must outweigh before it counts as an opinion
+OPINION_MILLI: Final = 500
+"""Confidence below which there is no opinion."""
+PRIOR: Final = 3 * UNIT  # evidence that one comment must outweigh before it counts as an opinion
 _CJK_SCOPE: Final = 4  # characters between a Chinese negator and the word it turns round
 _LATIN_SCOPE: Final = 4  # spaces between an English negator and the word it turns round
 
@@ -50,8 +52,25 @@ def term_of(kind: Kind, weight: int) -> Term:
     return _CODES[kind], weight * UNIT
 
 
-def weigh(text: str, found: list[tuple[Term, int, int]]) -> tuple[int, int]:  # noqa: PLR0915 - calls would cost more
-    """Return score and confidence that the terms `found` in `text`, from left to right with start and end, come to.
+class Weighed(NamedTuple):
+    """What the words of a lexicon say of a comment.
+
+    ``lean`` is evidence and hints in hundredths of a step, above 0 for; ``confidence_milli`` is as in `Sentiment`;
+    ``is_silenced`` says that the comment asks something, is spam or small talk, so that what else it holds
+    is no opinion; ``is_mixed`` that it praises and blames, and neither clearly more.
+    """
+
+    lean: int
+    confidence_milli: int
+    is_silenced: bool
+    is_mixed: bool
+
+
+SILENT: Final = Weighed(0, 0, is_silenced=False, is_mixed=False)
+
+
+def weigh(text: str, found: list[tuple[Term, int, int]]) -> Weighed:  # noqa: PLR0915 - calls would cost more
+    """Return what the terms `found` in `text`, from left to right with start and end, come to.
 
     One loop over plain variables: a comment has a handful of terms, and a call for each costs more than the sums.
     """
@@ -60,7 +79,7 @@ def weigh(text: str, found: list[tuple[Term, int, int]]) -> tuple[int, int]:  # 
     hint = 0  # moves the best guess, never the confidence
     ask = 0  # 1: a question if the clause ends in "?", 2: a question
     not_end, not_value = -1, 0  # where a waiting negator ended, and what it says if it turns nothing round
-    is_boosted = is_spam = False
+    is_boosted = is_spam = has_asked = has_chat = False
     last: Term | None = None
     place = 0
     for term, start, end in found:
@@ -104,6 +123,7 @@ def weigh(text: str, found: list[tuple[Term, int, int]]) -> tuple[int, int]:  # 
                 hint += not_value
                 not_end = -1
             if ask == 2:
+                has_asked = True
                 hint += (clause_for - clause_against) // 2
             else:
                 total_for += clause_for
@@ -130,23 +150,23 @@ def weigh(text: str, found: list[tuple[Term, int, int]]) -> tuple[int, int]:  # 
                 ask = 1
         elif code == _SPAM:
             is_spam = True
+        else:
+            has_chat = True
     if not_end >= 0:
         hint += not_value
     if ask == 2:
+        has_asked = True
         hint += (clause_for - clause_against) // 2
     else:
         total_for += clause_for
         total_against += clause_against
     evidence = total_for - total_against
     lean = evidence + hint
-    if lean == 0:
-        return 0, 0
-    size = lean if lean > 0 else -lean
-    score = 1000 * size // (size + _PRIOR)
     confidence = 0
     if evidence * lean > 0 and not is_spam:
-        confidence = 1000 * abs(evidence) // (total_for + total_against + _PRIOR)
-    return score if lean > 0 else -score, confidence
+        confidence = 1000 * abs(evidence) // (total_for + total_against + PRIOR)
+    is_mixed = total_for > 0 < total_against and confidence < OPINION_MILLI
+    return Weighed(lean, confidence, is_spam or has_asked or (has_chat and evidence == 0), is_mixed)
 
 
 def _reaches(text: str, not_end: int, start: int) -> bool:

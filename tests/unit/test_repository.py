@@ -51,9 +51,9 @@ def test_no_text_file_names_a_path_of_one_machine_or_a_registry() -> None:
     assert found == []
 
 
-def test_no_file_is_larger_than_a_mebibyte() -> None:
+def test_no_file_but_the_trained_table_is_larger_than_a_mebibyte() -> None:
     heavy = [str(path.relative_to(ROOT)) for path in repository_files() if path.stat().st_size > MAX_BYTES]
-    assert heavy == []
+    assert heavy == ["pipeline/sentiment/grams.bin.z"]
 
 
 @pytest.mark.parametrize(

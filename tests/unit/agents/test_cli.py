@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from agents.cli.control import parse_arguments
 from agents.cli.dump import line
-from agents.cli.sentiment import answer
+from agents.cli.sentiment import answer, answers, chunks
 from agents.errors import UsageError
 from pipeline.sentiment import default_model
 
@@ -78,6 +79,18 @@ def test_every_comment_has_a_score_and_a_confidence(text: bytes) -> None:
     score, confidence = (float(part) for part in answer(text, default_model()).split("\t"))
     assert -1 <= score <= 1
     assert 0 <= confidence <= 1
+
+
+@given(st.lists(st.binary().filter(lambda line: b"\n" not in line)), st.integers(1, 40))
+def test_comments_are_answered_alike_however_they_arrive(comments: list[bytes], size: int) -> None:
+    class Pipe(BytesIO):
+        def read1(self, _size: int | None = -1) -> bytes:
+            return super().read1(size)
+
+    source = Pipe(b"".join(comment + b"\n" for comment in comments))
+    came = [line for lines in chunks(cast("BufferedReader", source)) for line in lines]
+    assert came == comments
+    assert answers(comments, default_model()) == [answer(comment, default_model()) for comment in comments]
 
 
 @pytest.mark.parametrize("blank", [b"", b"\n", b"  \n", b"\r\n", "\u3000\n".encode()])
