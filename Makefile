@@ -27,10 +27,11 @@ endef
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv dev-venv demo kafka test test-kafka lint style types imports schemas lock clean test-chaos bench
+.PHONY: help venv dev-venv demo kafka test test-integration test-long test-kafka test-chaos lint style types imports \
+	schemas lock clean bench
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(RUNTIME_STAMP) ## make .venv with the program and the pinned versions of what it needs
 
@@ -42,8 +43,14 @@ demo: $(RUNTIME_STAMP) ## run the whole product on this machine, with made-up ro
 kafka: $(RUNTIME_STAMP) ## run a real Kafka on this machine until Ctrl-C; needs Java 17 and Maven (ARGS='--brokers 3')
 	$(BIN)/python -m tests.kafka $(ARGS)
 
-test: $(DEV_STAMP) ## run the tests; those that need a broker start the embedded one (ARGS='-k ledger')
+test: $(DEV_STAMP) ## run the tests, a worker on an embedded broker among them (ARGS='-k ledger')
 	$(BIN)/python -m pytest $(ARGS)
+
+test-integration: $(DEV_STAMP) ## run what takes minutes: workers that come, go, crash and stand still, demo and bench in full
+	$(BIN)/python -m pytest tests/integration $(ARGS)
+
+test-long: $(DEV_STAMP) ## run the properties again, with all the examples they name
+	$(BIN)/python -m pytest --hypothesis-profile=long -m 'hypothesis or long' $(ARGS)
 
 test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of three; needs Java 17 and Maven
 	$(BIN)/python -m pytest tests/kafka $(ARGS)

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from agents.logs import facts
 from agents.snapshots import Snapshots
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 POLL_MS: Final = 500
 RETRY_S: Final = 1.0
 STOP_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 8.0
+"""A connection that is silent for longer is closed and another one asked. aiokafka's own 40 s would hold up a whole
+assignment where the broker, or something between, dropped a connection that nobody had used for a while."""
+ATTEMPTS: Final = 4
+"""As many answers are waited for before it is an error: not less patience than aiokafka's."""
 MAX_FETCH_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -57,6 +63,7 @@ class Changelog:
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=self._fetch_wait_ms,
                 max_partition_fetch_bytes=MAX_FETCH_BYTES,
+                request_timeout_ms=int(ANSWER_TIMEOUT_S * 1_000),
             )
             await consumer.start()
             self._consumer = consumer
@@ -137,7 +144,15 @@ class Changelog:
         """Return where these partitions of the changelog end."""
         await self.start()
         places = [TopicPartition(self._topic, partition) for partition in partitions]
-        found = await self._consumer.end_offsets(places) if places else {}
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                found = await self._consumer.end_offsets(places) if places else {}
+            except KafkaTimeoutError:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("changelog's ends asked for again", extra=facts(attempt=attempt))
+            else:
+                break
         return {place.partition: end for place, end in found.items()}
 
     # -- reading ----------------------------------------------------------------------------------------------

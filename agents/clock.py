@@ -16,6 +16,7 @@ import orjson
 from agents.bridge import policy_record
 from agents.logs import facts
 from agents.sender import Send
+from pipeline.attendance import promise_ms
 from schemas.base import EVERY_ROOM
 from schemas.settings import Policy
 from schemas.topics import ROOM_EVENTS
@@ -30,10 +31,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def tick(partition: int, ts: int) -> bytes:
-    """Return the tick of a partition at a moment."""
+def tick(partition: int, ts: int, every_ms: int | None = None) -> bytes:
+    """Return the tick of a partition at a moment; `every_ms` promises more, as long as its writer is at work."""
     record = {"type": "tick", "event_id": f"tick-{partition}-{ts}", "room_id": EVERY_ROOM, "ts": ts}
-    return orjson.dumps(record)
+    return orjson.dumps(record if every_ms is None else record | {"every_ms": every_ms})
 
 
 class Clock:
@@ -44,6 +45,7 @@ class Clock:
     send : the way to Kafka.
     partitions : what this worker has now.
     policy, versions, control_key : what takes effect, and the key that signs it.
+    ticked_ts : when the newest tick that a partition has applied was written, None without any: how far behind it is.
     ticks : False where a log is played in its own time. The policy is then stamped with 0, which moves no clock.
     """
 
@@ -55,11 +57,13 @@ class Clock:
         policy: Policy,
         versions: dict[str, object],
         control_key: bytes,
+        ticked_ts: Callable[[int], int | None],
         ticks: bool = True,
     ) -> None:
         self._send, self._partitions = send, partitions
         self._policy, self._versions, self._key, self._ticks = policy, versions, control_key, ticks
         self._told: set[int] = set()
+        self._ticked_ts = ticked_ts
 
     def assigned(self, partitions: Collection[int]) -> None:
         """Note what this worker has from now on; a partition that comes back later is told the policy again."""
@@ -78,15 +82,15 @@ class Clock:
     async def beat(self, ts: int) -> None:
         """Tell the policy where it was not told yet, then write one tick to each partition."""
         partitions = sorted(self._partitions())
-        for partition in partitions:
-            if partition not in self._told:
-                await self._tell(partition, ts)
+        # All at once: a partition that takes its time must not keep the others' ticks waiting one after the other.
+        await asyncio.gather(*(self._tell(partition, ts) for partition in partitions if partition not in self._told))
         if self._ticks:
-            key = EVERY_ROOM.encode()
-            sent = [
-                await self._send(ROOM_EVENTS, key, tick(partition, ts), partition, timestamp_ms=ts)
-                for partition in partitions
-            ]
+            key, every_ms = EVERY_ROOM.encode(), self._policy.engine.tick_ms
+            sent = []
+            for partition in partitions:
+                promised_ms = promise_ms(every_ms, self._ticked_ts(partition), ts)
+                record = tick(partition, ts, promised_ms)
+                sent.append(await self._send(ROOM_EVENTS, key, record, partition, timestamp_ms=ts))
             for confirmation in sent:
                 await confirmation
 

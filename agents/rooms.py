@@ -135,6 +135,11 @@ class Rooms:
         """Return the partition as it is held now; None when it is not."""
         return self._shards.get(partition)
 
+    def ticked_ts(self, partition: int) -> int | None:
+        """Return when the newest tick that a partition has applied here was written; None without any."""
+        shard = self._shards.get(partition)
+        return None if shard is None else shard.engine.ticked_ts
+
     def begin(self, partition: int, snapshots: Snapshots) -> Shard:
         """Take a partition from its snapshots; what was overtaken there is written again before anything else is."""
         engine = self._make_engine(partition)
@@ -307,6 +312,7 @@ class Rooms:
         if self._shards.get(shard.partition) is not shard:
             return
         shard.acknowledged, shard.epoch = epoch.offset, None
+        shard.engine.settle(epoch.offset)
         self._group.acknowledge(shard.partition, epoch.offset)
         n_in, n_out = shard.n_input_bytes, shard.n_written_bytes
         shard.n_input_bytes = shard.n_written_bytes = 0

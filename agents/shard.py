@@ -58,8 +58,15 @@ class EngineLike(Protocol):
     def save(self, room_id: str) -> SavedLike:
         """Return a room's state as it is now."""
 
+    def settle(self, offset: int) -> None:
+        """Take note that the star of the checkpoint at `offset` is durable."""
+
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Go on from snapshots."""
+
+    @property
+    def ticked_ts(self) -> int | None:
+        """When the newest tick applied was written; None before the first."""
 
 
 class EngineError(RuntimeError):

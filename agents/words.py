@@ -47,6 +47,10 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "ctr": ("click-through rate {observed}, usually {expected}", "点击率 {observed}，平时 {expected}"),
     "cpc_minor": ("a click costs {observed}, usually {expected}", "单次点击成本 {observed}，平时 {expected}"),
     "delivery": ("plan {plan_id} does not deliver: {status}", "计划 {plan_id} 未投放：{status}"),
+    "n_shed": (
+        "over {room_events_per_s} events/s: comments are counted unread, heartbeats not noted ({observed} so far)",
+        "超过每秒 {room_events_per_s} 条事件：评论只计数不分析，心跳不逐人记录（已 {observed} 条）",
+    ),
     "freshness_s": ("the {feed} feed is silent for {freshness_s} s", "{feed} 数据已中断 {freshness_s} 秒"),
 }
 """What was seen, by `metric`; others are told by their name."""
@@ -90,6 +94,10 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
     "hourly_limit": ("this hour's limit of change is reached", "已达每小时调幅上限"),
     "floor_cap": ("the bid is at its floor or cap", "出价已到上下限"),
     "smallest_step": ("the step would be under 1 %", "调整幅度不足 1%"),
+    "unattended": (
+        "nobody was at work when this happened: it came out of a backlog",
+        "事件发生时无人处理：来自积压",
+    ),
     "expired_at_birth": ("too late: it came out of a backlog", "积压所致，生成时已过期"),
     "alive": ("the pipeline is alive", "心跳正常"),
 }

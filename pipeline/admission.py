@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pipeline import control
+from pipeline import control, retirement
 from pipeline.apply import KINDS, MONEY_KINDS, Kind
 from pipeline.context import Context
 from pipeline.money import convert
@@ -48,14 +48,26 @@ class Admission:
                 stamp = max(stamp, element.ts)
         return stamp
 
-    def refusal(self, event: Any, value: bytes, trial: RoomState | None = None) -> Reject | None:
-        """Return why an event that is well formed must not count, None when it may; `value` is the whole record."""
+    def refusal(
+        self, event: Any, value: bytes, trial: RoomState | None = None, *, is_first: bool = False
+    ) -> Reject | None:
+        """Return why an event that is well formed must not count, None when it may; `value` is the whole record.
+
+        `is_first` judges it as if nothing were known of its room.
+        """
         kind = KINDS[type(event)].name
         if kind in ("control", "ack"):
             reason = self._distrust(value)
             if reason is not None:
                 return Reject(*reason, None, value)
             if kind == "control":
+                oldest_ts = self._ctx.star.clock_ms - retirement.keep_ms(self._ctx)
+                is_timeless = event.ts == 0 and event.action == "update_settings"  # the policy of a log in its own time
+                if event.ts < oldest_ts and not is_timeless:
+                    # Its id may be forgotten by now: it must not count twice.
+                    return Reject(
+                        "bad_value", f"ts: must be {oldest_ts} or later, got {event.ts}: sign it anew", None, value
+                    )
                 try:
                     control.read(event)
                 except control.Refused as refused:
@@ -63,7 +75,8 @@ class Admission:
         elif event.room_id == EVERY_ROOM and kind != "tick":
             return Reject("bad_value", "room_id: must name one room, got '*'", None, value)
         elif kind in MONEY_KINDS:
-            room = self._room_of(event.room_id) or self._blank(event.room_id)
+            known = None if is_first else self._room_of(event.room_id)
+            room = known or self._blank(event.room_id)
             try:
                 factor = room.factor_for(event.currency, self._ctx, is_past=event.ts < room.session.begins_ts)
                 if trial is not None and room.config.currency is None:
@@ -122,4 +135,5 @@ class Admission:
             seen.money[fingerprint] = now_ms
             seen.n_money += 1
         elif kind.name == "control":
+            retirement.forget_controls(room.control_ids, now_ms, self._ctx)
             room.control_ids[event.control_id] = now_ms

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from typing import Protocol
 
-from pipeline.room import RoomState
+
+class Due(Protocol):
+    """A room, or what stands for it."""
+
+    room_id: str
+    due_ms: int
 
 
 class Agenda:
@@ -14,16 +20,16 @@ class Agenda:
     __slots__ = ("_moments", "_rooms")
 
     def __init__(self) -> None:
-        self._rooms: dict[int, list[RoomState]] = {}
+        self._rooms: dict[int, list[Due]] = {}
         self._moments: list[int] = []
 
-    def call(self, room: RoomState, at_ms: int) -> None:
+    def call(self, room: Due, at_ms: int) -> None:
         """Put a room on the list of a moment, unless it is due before."""
         if room.due_ms < 0 or at_ms < room.due_ms:
             room.due_ms = at_ms
             self.put(room)
 
-    def put(self, room: RoomState) -> None:
+    def put(self, room: Due) -> None:
         """Put a room on the list of the moment it is due at."""
         rooms = self._rooms.get(room.due_ms)
         if rooms is None:
@@ -32,7 +38,14 @@ class Agenda:
         else:
             rooms.append(room)
 
-    def pass_to(self, now_ms: int) -> Iterator[tuple[int, RoomState]]:
+    def replace(self, room: Due, by: Due) -> None:
+        """Let something else stand for a room on the list of the moment it is due at."""
+        rooms = self._rooms.get(room.due_ms, [])
+        for place, other in enumerate(rooms):
+            if other is room:
+                rooms[place] = by
+
+    def pass_to(self, now_ms: int) -> Iterator[tuple[int, Due]]:
         """Yield (moment, room) for all that is due by now, by time and then by name, and take them off the list."""
         while self._moments and self._moments[0] <= now_ms:
             at_ms = heapq.heappop(self._moments)
@@ -42,5 +55,5 @@ class Agenda:
                     yield at_ms, room
 
 
-def _name(room: RoomState) -> str:
+def _name(room: Due) -> str:
     return room.room_id

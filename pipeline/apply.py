@@ -34,6 +34,7 @@ _INTERACTION: Final = {
 }
 _OTHER_INTERACTION: Final = UNIT["n_interactions"]
 _COMMENT: Final = UNIT["n_comments"] + UNIT["n_judged"]
+_UNREAD_COMMENT: Final = UNIT["n_comments"]
 _SCORED: Final = UNIT["n_scored"]
 _SENTIMENT: Final = UNIT["sentiment_milli"]
 _NEGATIVE: Final = UNIT["n_negative"]
@@ -163,6 +164,16 @@ def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _count(room, event, ctx, counted)
 
 
+def _on_comment_unread(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
+    """Count a comment nobody reads: its author was active, and it is not among what was judged."""
+    _see(room, event, now_ms, ctx, active=True)
+    _count(room, event, ctx, _UNREAD_COMMENT)
+
+
+def _on_heartbeat_unnoted(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+    _anonymous(room, event, ctx)
+
+
 def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     user, _ = _see(room, event, now_ms, ctx, active=False)
     channel = room.channel_of(event.channel, ctx.max_channels)
@@ -244,11 +255,13 @@ def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     room.count(event.ts, room.channel_of(name, ctx.max_channels), counted, is_past=is_past)
 
 
-def _on_plan(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+def _on_plan(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _anonymous(room, event, ctx)
     plan = room.plans.get(event.plan_id)
     if plan is None:
-        plan = room.plans[event.plan_id] = Plan(event.plan_id)
+        # Controllers keep a knob's last number for longer than a room is kept: a room that comes back must begin above
+        # it. A knob is moved at most once a visit, so seconds stay ahead.
+        plan = room.plans[event.plan_id] = Plan(event.plan_id, seq=max(now_ms, 0) // 1_000)
     plan.observe(event)
 
 
@@ -312,6 +325,8 @@ HANDLERS: Final[dict[str, Handler]] = {
     "counts": _on_counts,
     "feed": _on_feed,
 }
+UNREAD: Final[dict[str, Handler]] = {"comment": _on_comment_unread, "view": _on_heartbeat_unnoted}
+"""What `pipeline.shedding` has done instead for a room over its quota: of views, to heartbeats alone."""
 
 
 class Kind(NamedTuple):

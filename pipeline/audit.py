@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
 
 from pipeline.ids import derived
-from schemas.audit import AuditRecord
+from schemas.audit import AuditKind, AuditRecord
 
 
 class Trail(msgspec.Struct, gc=False):
@@ -20,7 +20,7 @@ class Trail(msgspec.Struct, gc=False):
 
     def append(
         self,
-        kind: Literal["command", "control", "ack"],
+        kind: AuditKind,
         room_id: str,
         ts: int,
         *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from pipeline.attendance import is_unattended
 from pipeline.bidding import Decision, Emergency, OpenCommand, Plan, Situation, decide
 from pipeline.bidding.guardrails import clip_range
 from pipeline.bidding.plan import goal_micro
@@ -57,6 +58,7 @@ def situation(view: View) -> Situation:
         emergencies=emergencies,
         floor_minor=max(bidding.floor_minor, floor or 0),
         cap_minor=bidding.cap_minor if cap is None else min(bidding.cap_minor, cap),
+        is_unattended=is_unattended(ctx.star, now_ms),
     )
 
 
@@ -70,11 +72,12 @@ class Commander:
     """Decide every plan of a room at one evaluation; messages are in `messages` afterwards.
 
     `passing_ms` is the timestamp of the record the clock is on its way to: a command that is over by then was born
-    in a backlog and is suppressed.
+    in a backlog and is suppressed. So is what comes out of a stretch of the log that nobody attended.
     """
 
     def __init__(self, room: RoomState, now_ms: int, passing_ms: int, ctx: Context) -> None:
         self.room, self.now_ms, self.passing_ms, self.ctx = room, now_ms, passing_ms, ctx
+        self.is_unattended = is_unattended(ctx.star, now_ms)
         self.messages: list[BidCommand] = []
 
     def run(self, now: Situation) -> None:
@@ -153,6 +156,8 @@ class Commander:
         is_stillborn = expires_ts <= self.passing_ms
         if is_stillborn:
             guardrails = [*guardrails, Guardrail(name="expired_at_birth", effect="blocked")]
+        if self.is_unattended and reason.code != "unattended":
+            guardrails = [*guardrails, Guardrail(name="unattended", effect="blocked")]
         command = BidCommand.model_construct(
             command_id=derived("cmd", room.room_id, room.session.number, plan.plan_id, action, seq, self.now_ms),
             revision=1,
@@ -168,7 +173,7 @@ class Commander:
             value=plan.shown(value),
             unit="ratio" if plan.is_goal else f"minor:{room.config.currency}" if room.config.currency else "minor",
             mode=room.config.mode,
-            status="suppressed" if is_stillborn else status,
+            status="suppressed" if is_stillborn or self.is_unattended else status,
             reason=reason,
             guardrails=guardrails,
             policy_version=self.ctx.policy_version,
@@ -184,7 +189,8 @@ class Commander:
         """Send a pending command again as approved, under its own id; False when it is not pending any more."""
         room = self.room
         is_stopped = (
-            room.is_killed
+            self.is_unattended
+            or room.is_killed
             or self.ctx.star.is_killed
             or not room.session.is_active
             or MODE_RANK[room.config.mode] < MODE_RANK["approve"]

@@ -30,7 +30,9 @@ class Star(msgspec.Struct, gc=False):
     n_events: int = 0
     n_duplicates: int = 0
     n_late: int = 0
+    n_shed: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    attended_until_ms: int = -1
 
 
 class Context:
@@ -55,3 +57,4 @@ class Context:
         self.max_channels = policy.engine.max_channels
         self.consent_default = policy.engine.consent_default
         self.recent_ids_ms = policy.engine.recent_ids_ms
+        self.room_events_per_tick = policy.engine.room_events_per_s * self.tick_ms // 1_000

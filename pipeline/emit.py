@@ -139,6 +139,8 @@ def signals(room: RoomState, view: View, *, with_channels: bool) -> dict[str, An
     if room.config.currency is not None:
         fields["currency"] = room.config.currency
     fields["stage"], fields["mode"] = room.config.stage, room.config.mode
+    if room.n_shed:
+        fields["n_shed"] = room.n_shed
     fields["windows"] = view.windows()
     if with_channels:
         fields["channels"] = view.channels()

@@ -15,22 +15,24 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import control, parking, segments
+from pipeline import attendance, control, parking, retirement, segments, shedding
 from pipeline.admission import Admission
-from pipeline.agenda import Agenda
+from pipeline.agenda import Agenda, Due
 from pipeline.apply import KINDS, Kind, apply, start_meaning
 from pipeline.commands import Commander, answer, decision_due, situation
 from pipeline.context import Context
+from pipeline.dormancy import Head, Rooms, head_of, may_sleep
 from pipeline.emit import View, signals
 from pipeline.identity import Identities
 from pipeline.ids import derived, next_turn_ms, phase_ms
 from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
-from pipeline.room import RoomState
+from pipeline.retirement import Departures
+from pipeline.room import Farewell, RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
 from pipeline.snapshot import Checkpoint, Saved, SnapshotError, dump, dump_hot, load_room, load_star, whole
-from pipeline.summary import summarise
+from pipeline.summary import outcome, summarise
 from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
 from schemas.commands import BidCommand, Reason
@@ -38,7 +40,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 2
+ENGINE_VERSION: Final = 3
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
@@ -52,6 +54,7 @@ class Counters(NamedTuple):
     n_events: int
     n_duplicates: int
     n_late: int
+    n_shed: int
     rejects: dict[str, int]
 
 
@@ -68,9 +71,17 @@ class Engine:
     settings : keys, trust, and the policy until the log names another; None for the defaults.
     partition : number that dead letters name.
     keep_policy : stay with the settings' policy whatever the log says (a replay under another policy).
+    keep_outcomes : let `summary` tell of rooms too that went long ago; they take memory then.
     """
 
-    def __init__(self, settings: Settings | None = None, *, partition: int = 0, keep_policy: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        partition: int = 0,
+        keep_policy: bool = False,
+        keep_outcomes: bool = False,
+    ) -> None:
         settings = settings or Settings()
         privacy = settings.privacy_key
         self._ctx = Context(
@@ -78,38 +89,46 @@ class Engine:
         )
         self.partition = partition
         self._keeps_policy = keep_policy
-        self._rooms: dict[str, RoomState] = {}
+        self._agenda = Agenda()
+        self._rooms = Rooms(self._agenda)
         self._admission = Admission(
             self._ctx,
-            self._rooms.get,
+            self._rooms.find,
             self._blank_room,
             control_key=settings.control_key.get_secret_value().encode() if settings.control_key else None,
             trusts_log=settings.trust_log,
         )
-        self._agenda = Agenda()
         self._dirty: dict[str, None] = {}
         self._orphans: dict[str, list[str]] = {}
-        """Segments that a former owner wrote and no room names."""
+        """Segments that are in the changelog and no room names."""
+        self._departures = Departures(self._blank_room)
+        self._outcomes: dict[str, dict[str, Any]] | None = {} if keep_outcomes else None
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
+        self._ticked_ts: int | None = None
         self._touched = -1
         """Offset of the last record that changed a room."""
+        self._met = -1
+        """Offset of the last record that began a room, as far as that is known again after a crash."""
 
     # -- what others look at ----------------------------------------------------------------------------------
 
     @property
     def counters(self) -> Counters:
-        """Counts of records, events, duplicates, late events and rejects so far; each room keeps its own share."""
-        star, rooms = self._ctx.star, self._rooms.values()
+        """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
+        star = self._ctx.star
+        asleep = (room.head for room in self._rooms.asleep.values())
+        counted: list[RoomState | Head | Farewell] = [*self._rooms.values(), *asleep, *self._departures.expected()]
         rejects = dict(star.rejects)
-        for room in rooms:
-            for reason, n in room.rejects.items():
+        for one in counted:
+            for reason, n in one.rejects.items():
                 rejects[reason] = rejects.get(reason, 0) + n
         return Counters(
             star.n_records,
-            star.n_events + sum(room.n_events for room in rooms),
-            star.n_duplicates + sum(room.n_duplicates for room in rooms),
-            star.n_late + sum(room.n_late for room in rooms),
+            star.n_events + sum(one.n_events for one in counted),
+            star.n_duplicates + sum(one.n_duplicates for one in counted),
+            star.n_late + sum(one.n_late for one in counted),
+            star.n_shed + sum(one.n_shed for one in counted),
             rejects,
         )
 
@@ -124,9 +143,14 @@ class Engine:
         return None if self._ctx.star.clock_ms < 0 else self._ctx.star.clock_ms
 
     @property
+    def ticked_ts(self) -> int | None:
+        """When the newest tick applied here was written, by its writer; None before the first since `restore`."""
+        return self._ticked_ts
+
+    @property
     def n_rooms(self) -> int:
         """Rooms held."""
-        return len(self._rooms)
+        return self._rooms.n_held
 
     @property
     def policy_version(self) -> str:
@@ -192,12 +216,14 @@ class Engine:
         `goes_on` says that an element before it in the same record changed the room.
         """
         kind = KINDS[type(event)]
-        room = self._rooms.get(event.room_id)
+        room = self._rooms.get(event.room_id) or self._rooms.wake(event.room_id)
         if room is None:
             if event.room_id == EVERY_ROOM or kind.name == "ack":
                 # What no room keeps is known by the partition alone: ticks, and answers for rooms nobody has seen.
                 return self._roomless(kind, event, offset, value, out)
         elif offset <= room.offset and not goes_on:
+            if offset <= room.first_offset and self._met != offset:
+                return self._before_its_room(room, kind, event, offset, value, out=out)
             return None  # the snapshot this room came back from already knows it
         n_before = len(out)
         mark = None if kind.is_plain or room is None else parking.mark(room)
@@ -221,7 +247,7 @@ class Engine:
             if refusal is not None:
                 return refusal
         if room is None:
-            room = self._new_room(event.room_id)
+            room = self._new_room(event.room_id, offset)
         elif room.parked is not None:
             if kind.name == "control" and parking.ends(room, event):
                 self._begin_anew(room, event, offset, out)
@@ -240,6 +266,8 @@ class Engine:
         if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
                 self._tell_the_end(room, out)
+            if room.n_events >= room.granted_to and shedding.is_over(room, ctx):
+                handler = shedding.handler_of(room, kind, event, handler, now_ms=ctx.star.clock_ms)
             apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
             self._room_control(room, event, out)
@@ -258,6 +286,24 @@ class Engine:
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
             self._has_news(room, kind)
         return None
+
+    def _before_its_room(
+        self, room: RoomState, kind: Kind, event: Any, offset: int, value: bytes, *, out: list[Output]
+    ) -> Reject | None:
+        """Take a record from before its room began, which came back ahead of the partition: no room knows of it.
+
+        It was refused, or an answer that meant nothing; one that was neither began the room.
+        """
+        if offset <= self._ctx.star.offset:
+            return None
+        if any(former.first_offset < offset <= former.offset for former in room.farewells):
+            return None  # an earlier room of this name counted it
+        if kind.name == "ack":
+            return self._roomless(kind, event, offset, value, out)
+        refusal = self._admission.refusal(event, value, is_first=True)
+        if refusal is None:
+            self._met = offset
+        return refusal
 
     def _roomless(self, kind: Kind, event: Any, offset: int, value: bytes, out: list[Output]) -> Reject | None:
         star = self._ctx.star
@@ -278,7 +324,7 @@ class Engine:
     def _reject(self, rejected: Reject, offset: int, record: Record, room_id: str | None, out: list[Output]) -> None:
         """Count a reject where it is known, the room or the partition, and tell it, once."""
         room = None if room_id is None else self._rooms.get(room_id)
-        if room is not None:
+        if room is not None and (offset > room.first_offset or self._met == offset):
             room.offset = self._touched = offset
             self._dirty[room.room_id] = None
             room.rejects[rejected.reason] = room.rejects.get(rejected.reason, 0) + 1
@@ -330,9 +376,20 @@ class Engine:
             star.clock_ms = stamp_ms
             self._beat(stamp_ms)
             return
-        for at_ms, room in self._agenda.pass_to(passed_ms):
+        for at_ms, due in self._agenda.pass_to(passed_ms):
+            room = self._awake(due)
+            if room is None:
+                continue
+            if room.is_gone:
+                self._let_go(room, self._departures.arrived(room), out)
+                continue
             if self._rooms.get(room.room_id) is not room:
                 continue  # it was parked meanwhile: another stands in its place
+            if at_ms > star.clock_ms and retirement.is_over(room, at_ms, self._ctx):
+                if self._outcomes is not None:
+                    self._outcomes[room.room_id] = outcome(room, at_ms, self._ctx)
+                self._let_go(room, retirement.leave(room, at_ms, star.offset), out)
+                continue
             n_before, mark = len(out), parking.mark(room)
             try:
                 self._visit(room, at_ms, stamp_ms, out)
@@ -350,6 +407,15 @@ class Engine:
             if beat_ms is not None:
                 out.append(self._heartbeat(beat_ms))
         star.clock_ms = stamp_ms
+
+    def _awake(self, due: Due) -> RoomState | None:
+        """Return the room that is due; None where it was woken before and is due at another moment."""
+        if isinstance(due, RoomState):
+            return due
+        room = self._rooms.wake(due.room_id)
+        if room is not None:
+            room.due_ms = -1
+        return room
 
     def _beat(self, now_ms: int) -> int | None:
         """Return the heartbeat that is due at `now_ms`, the newest alone where several were passed at once."""
@@ -403,7 +469,10 @@ class Engine:
     def _visit(self, room: RoomState, now_ms: int, passing_ms: int, out: list[Output]) -> None:
         """Look at a room at one evaluation."""
         ctx = self._ctx
+        if room.n_news:
+            room.heard_ms = now_ms
         room.evaluated_ms, room.n_news = now_ms, 0
+        retirement.end_session(room, now_ms, ctx)
         self._dirty[room.room_id] = None
         bidding = ctx.policy.bidding
         if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
@@ -472,8 +541,33 @@ class Engine:
             for moment in decision_due(room, now_ms, ctx):
                 at_ms = next_turn_ms(moment - 1, emission, ctx.policy.bidding.interval_ms)
                 soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
-        if soonest_ms >= 0:
-            self._agenda.call(room, soonest_ms)
+        if soonest_ms < 0:
+            retirement.shrink(room, now_ms, ctx)
+            if not retirement.may_go(room, ctx):
+                return
+            soonest_ms = next_turn_ms(max(retirement.due_ms(room, ctx) - 1, now_ms), 0, ctx.tick_ms)
+        self._agenda.call(room, soonest_ms)
+
+    def _let_go(self, room: RoomState, farewells: list[Farewell], out: list[Output]) -> None:
+        """Take a room out for good: its counts and the head of its trail are the partition's from now on."""
+        star, farewell, room_id = self._ctx.star, farewells[-1], room.room_id
+        retirement.take(star, farewell)
+        if farewell.n_audited:
+            content = {"room_id": room_id, "seq": farewell.n_audited, "hash": farewell.head}
+            record = star.trail.append(
+                "retired",
+                EVERY_ROOM,
+                farewell.at_ms,
+                actor="roompulse",
+                content=content,
+                policy_version=self._ctx.policy_version,
+            )
+            out.append(Output(topics.AUDIT_LOG, EVERY_ROOM, record))
+        if self._rooms.get(room_id) is room:
+            del self._rooms[room_id]
+            self._departures.gone[room_id], self._dirty[room_id] = farewells, None
+            keys = [segments.key_of(room_id, link) for link in room.chain]
+            self._orphans[room_id] = [*self._orphans.get(room_id, ()), *keys]
 
     # -- controls, commands, trail ----------------------------------------------------------------------------
 
@@ -482,8 +576,11 @@ class Engine:
         star.seen.go_on(star.clock_ms, self._ctx.policy.engine.recent_ids_ms)
         star.seen.remember(self._ctx.identities.event(f"{event.room_id}\0{event.event_id}"))
         if kind == "tick":
+            attendance.note(star, event)
+            self._ticked_ts = event.ts
             return
         if kind == "control":
+            retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
             star.control_ids[event.control_id] = star.clock_ms
             if not (self._keeps_policy and event.action == "update_settings"):
                 control.apply_to_all(event, control.read(event), self._ctx)
@@ -549,26 +646,43 @@ class Engine:
         config = RoomConfig(mode=policy.bidding.mode, stage=policy.default_stage)
         return RoomState(room_id, config, turn=phase_ms(room_id, 1 << 40, 1))
 
-    def _new_room(self, room_id: str) -> RoomState:
+    def _new_room(self, room_id: str, offset: int) -> RoomState:
         room = self._rooms[room_id] = self._blank_room(room_id)
+        room.first_offset = self._met = offset
+        room.farewells = self._departures.undone(room_id)
         return room
 
     def snapshot(self) -> dict[str, bytes]:
         """Return every room's whole state, and the partition's own under `*`, each with the offset it stands for."""
+        self._rooms.wake_all()
         states = {room_id: whole(room) for room_id, room in self._rooms.items()}
         return {**states, EVERY_ROOM: dump(self._ctx.star)}
 
     def checkpoint(self) -> Checkpoint:
         """Return where the log stands, and the rooms that changed since each was last saved."""
         star = self._ctx.star
+        self._departures.note(star.offset, star.evaluated_ms)
         return Checkpoint(star.offset, dump(star), tuple(sorted(self._dirty)))
 
+    def settle(self, offset: int) -> None:
+        """Take note that the partition's state of the checkpoint at `offset` is saved, and every room it named."""
+        self._departures.settle(offset)
+
     def save(self, room_id: str) -> Saved:
-        """Return a room's state as it is now; it counts as saved."""
+        """Return a room's state as it is now; it counts as saved.
+
+        A room that went leaves a marker, whose own key may go too once the log is committed beyond that moment.
+        """
         self._dirty.pop(room_id, None)
+        marker = self._departures.marker_of(room_id)
+        if marker is not None:
+            return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id))
         room = self._rooms[room_id]
         parts, retired = segments.extend(room)
-        return Saved((*parts, (room_id, dump_hot(room))), (*self._orphans.pop(room_id, ()), *retired))
+        hot = dump_hot(room)
+        if may_sleep(room, self._ctx.policy.engine.ledger_ms):
+            self._rooms.sleep(room, hot)
+        return Saved((*parts, (room_id, hot)), (*self._orphans.pop(room_id, ()), *retired))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -578,33 +692,49 @@ class Engine:
         SnapshotError
             Bytes that this version cannot read; nothing was taken.
         """
+        star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
+        policy = Policy.model_validate_json(star.policy) if star.policy else self._ctx.policy
         rooms: dict[str, RoomState] = {}
+        asleep: list[tuple[Head, bytes]] = []
         ledgers: dict[str, dict[str, bytes]] = {}
         for key, data in snapshots.items():
             room_id, mark, _ = key.partition("\0")
             if mark:
                 ledgers.setdefault(room_id, {})[key] = data
             elif key != EVERY_ROOM:
-                rooms[room_id] = load_room(data)
+                head = head_of(data)
+                if may_sleep(head, policy.engine.ledger_ms):
+                    asleep.append((head, data))
+                else:
+                    rooms[room_id] = load_room(data)
         orphans: dict[str, list[str]] = {}
-        for room_id, room in rooms.items():
-            try:
+        try:
+            for room_id, room in rooms.items():
                 orphans[room_id] = segments.load(room, ledgers.get(room_id, {}))
-            except segments.BrokenChainError as error:
-                raise SnapshotError(str(error)) from error
-        star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
-        self._rooms.update(rooms)
+            for head, data in asleep:
+                orphans[head.room_id] = self._rooms.keep_asleep(head, data, ledgers.get(head.room_id, {}))
+        except segments.BrokenChainError as error:
+            self._rooms.asleep.clear()
+            raise SnapshotError(str(error)) from error
         self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
+        for room_id, room in rooms.items():
+            if self._departures.has_left(room, star.evaluated_ms):
+                self._dirty[room_id] = None
+            else:
+                self._rooms[room_id] = room
         self._ctx.star = star
         self._next_tick_ms = -1
         if star.policy:
-            self._ctx.set_policy(Policy.model_validate_json(star.policy))
+            self._ctx.set_policy(policy)
         for room in rooms.values():
+            retirement.begin_time(room, self._ctx)
+        for room in {id(room): room for room in (*self._rooms.values(), *self._departures.markers)}.values():
             if room.due_ms >= 0:
                 self._agenda.put(room)
 
     def _end_ms(self) -> int:
         tick_ms = self._ctx.tick_ms
+        self._rooms.wake_all()
         rooms = (room.largest_ts for room in self._rooms.values())
         largest = max(self._ctx.star.largest_ts, 0, max(rooms, default=0))
         return largest - largest % tick_ms + tick_ms
@@ -626,4 +756,4 @@ class Engine:
 
     def summary(self) -> dict[str, Any]:
         """Return `summary.json` without its times: counts, versions, each room's session at the end."""
-        return summarise(self._rooms, self._ctx, self._end_ms(), ENGINE_VERSION)
+        return summarise(self._rooms, self._outcomes or {}, self._ctx, self._end_ms(), ENGINE_VERSION)

@@ -10,6 +10,7 @@ from pipeline.detect import WATCHED, Judgement, RobustDeviation, Watched
 from pipeline.ids import derived
 from pipeline.incident import Incident, Trouble, money_at_risk_minor, severity
 from pipeline.room import RoomState
+from pipeline.shedding import CALM_MS
 from schemas.anomalies import Anomaly, Cause, Contributor
 from schemas.base import Severity, capped
 
@@ -66,6 +67,8 @@ class Judge:
             self._watch(watched)
         self._feeds()
         self._plans()
+        if self.room.shed_ms >= 0:
+            self._quota()
         self._escalate()
 
     # -- what is looked at ------------------------------------------------------------------------------------
@@ -123,25 +126,44 @@ class Judge:
             elif plan.status is not None:
                 self._resolve(key, "delivery_back")
 
-    def _stated(self, key: str, cause: Cause, observed: float, params: dict[str, Any]) -> None:
-        """Open what needs no statistics: the clock or the platform says so."""
+    def _quota(self) -> None:
+        """Tell that a room is over its quota: what is estimated from its comments rests on a part of them."""
+        room, per_s = self.room, self.ctx.policy.engine.room_events_per_s
+        if self.now_ms - room.shed_ms > CALM_MS:
+            room.shed_ms = -1
+            self._resolve("quota", "calm")
+        else:
+            # Nothing is lost to anybody but some detail: no share of the spend is at risk.
+            self._stated("quota", "unknown", float(room.n_shed), {"room_events_per_s": per_s}, metric="n_shed", share=0)
+
+    def _stated(
+        self,
+        key: str,
+        cause: Cause,
+        observed: float,
+        params: dict[str, Any],
+        *,
+        metric: str | None = None,
+        share: float = 1.0,
+    ) -> None:
+        """Open what needs no statistics: the clock or the platform says so, or the room's own count."""
         incident = self.room.incidents.get(key)
         if incident is not None and incident.is_open:
             return
-        risk = money_at_risk_minor(self._spend_per_minute(), 1.0)
+        risk = money_at_risk_minor(self._spend_per_minute(), share)
         if incident is None:
             self.room.incidents[key] = Incident()
         self._open(
             key,
             Trouble(
-                metric="freshness_s" if cause == "tracking" else "delivery",
+                metric=metric or ("freshness_s" if cause == "tracking" else "delivery"),
                 window_s=60,
                 observed=round(observed, 3),
                 expected=0.0,
                 score=0.0,
                 cause=cause,
                 cause_confidence=CERTAIN,
-                severity=self._severity(risk),
+                severity=self._severity(risk) if share else "S4",
                 risk_minor=risk,
                 params=params,
             ),

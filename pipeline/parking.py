@@ -18,8 +18,8 @@ from schemas.base import capped
 from schemas.decode import Reject
 
 _CARRIED: Final = (
-    "n_events", "n_duplicates", "n_late", "rejects", "largest_ts", "revision", "trail", "control_ids", "n_anomalies",
-    "n_commands",
+    "n_events", "n_duplicates", "n_late", "n_shed", "rejects", "largest_ts", "revision", "trail", "control_ids",
+    "n_anomalies", "n_commands", "first_offset", "farewells",
 )  # fmt: skip
 """What was told or audited of a room and must go on where it was."""
 

@@ -66,7 +66,7 @@ def rekey(
 
 
 def _moved(room: RoomState, offset: int) -> RoomState:
-    room.offset = offset
+    room.offset, room.first_offset, room.farewells = offset, -1, []
     for order in room.ledger.orders.values():
         order.touched = offset  # in the new partition's log, where its next segment begins
     return room
@@ -97,7 +97,7 @@ def _latest(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for part in parts:
         for name, at_ms in part.items():
             latest[name] = max(at_ms, latest.get(name, at_ms))
-    return dict(sorted(latest.items()))
+    return dict(sorted(latest.items(), key=lambda item: (item[1], item[0])))
 
 
 def _seen(parts: Sequence[SeenIds]) -> SeenIds:

@@ -59,6 +59,23 @@ class Parked(msgspec.Struct, gc=False):
     anomaly_id: str
 
 
+class Farewell(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a room hands to its partition when it goes, at a moment of the log's clock: counts, its trail's head."""
+
+    at_ms: int
+    first_offset: int
+    offset: int
+    """The record that began the room, and the last one before that moment: what lies between is in these counts."""
+    n_events: int
+    n_duplicates: int
+    n_late: int
+    n_shed: int
+    largest_ts: int
+    rejects: dict[str, int]
+    n_audited: int
+    head: str
+
+
 class RoomState(msgspec.Struct, gc=False):
     """Everything known of one room; its snapshot is this, with the offset of the last record applied."""
 
@@ -75,6 +92,8 @@ class RoomState(msgspec.Struct, gc=False):
     feeds: dict[str, Feed] = msgspec.field(default_factory=dict)
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     n_events: int = 0
+    granted_to: int = 0
+    """Number of events up to which nobody asks whether the room is over its quota (`pipeline.shedding`)."""
     largest_ts: int = -1
     n_news: int = 0
     due_ms: int = -1
@@ -111,7 +130,19 @@ class RoomState(msgspec.Struct, gc=False):
     n_commands: dict[str, int] = msgspec.field(default_factory=dict)
     n_duplicates: int = 0
     n_late: int = 0
+    granted_tick: int = -1
+    n_shed: int = 0
+    shed_ms: int = -1
+    """When something was shed last, by the log's clock."""
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    first_offset: int = -1
+    """The record that began the room. What was refused before it counts with the partition."""
+    heard_ms: int = -1
+    """Last visit that found news, by the log's clock."""
+    is_gone: bool = False
+    """It went: what stands here says so to whoever reads the log from before."""
+    farewells: list[Farewell] = msgspec.field(default_factory=list)
+    """Of rooms of this name that went, as long as the partition's saved state may stand before one of them."""
 
     # -- counting ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ are few, and each order is written again only a few times (O'Neil et al. 1996).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -100,14 +100,30 @@ def load(room: Any, segments: Mapping[str, bytes]) -> list[str]:
     BrokenChainError
         A segment that the chain names is not there.
     """
+    names = named(room)
+    fill(room, [required(room.room_id, key, segments) for key in names])
+    return sorted(segments.keys() - set(names))
+
+
+def named(room: Any) -> list[str]:
+    """Return the keys of a room's chain, oldest first."""
+    return [key_of(room.room_id, link) for link in room.chain]
+
+
+def required(room_id: str, key: str, segments: Mapping[str, bytes]) -> bytes:
+    """Return a segment; raise BrokenChainError when it is not there."""
+    data = segments.get(key)
+    if data is None:
+        name = key.partition("\0")[2]
+        msg = f"ledger of room {room_id!r} must have its segment {name}, got none: the changelog lost records"
+        raise BrokenChainError(msg)
+    return data
+
+
+def fill(room: Any, parts: Iterable[bytes]) -> None:
+    """Fill a room's ledger from segments, oldest first."""
     ledger, seen = room.ledger, room.seen
-    named = [key_of(room.room_id, link) for link in room.chain]
-    for key in named:
-        data = segments.get(key)
-        if data is None:
-            name = key.partition("\0")[2]
-            msg = f"ledger of room {room.room_id!r} must have its segment {name}, got none: the changelog lost records"
-            raise BrokenChainError(msg)
+    for data in parts:
         segment = _decode(data)
         for fingerprint, order in segment.orders:
             ledger.orders.pop(fingerprint, None)
@@ -115,4 +131,9 @@ def load(room: Any, segments: Mapping[str, bytes]) -> list[str]:
         seen.money.update(segment.money)
     ledger.forget_again()
     seen.forget_again()
-    return sorted(segments.keys() - set(named))
+
+
+def ledger_of(room: Any) -> list[bytes]:
+    """Return a room's whole ledger as `fill` takes it; nothing where there is none."""
+    orders, money = list(room.ledger.orders.items()), list(room.seen.money.items())
+    return [_encode(Segment(orders, money))] if orders or money else []

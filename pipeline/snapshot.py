@@ -117,17 +117,18 @@ def dump_hot(room: RoomState) -> bytes:
 
 def load_room(data: bytes) -> RoomState:
     """Return a room's state."""
-    room: RoomState = _load(data, _decode_room)
+    room: RoomState = load_as(data, _decode_room)
     return room
 
 
 def load_star(data: bytes) -> Star:
     """Return a partition's own state."""
-    star: Star = _load(data, _decode_star)
+    star: Star = load_as(data, _decode_star)
     return star
 
 
-def _load(data: bytes, decode: Any) -> Any:
+def load_as(data: bytes, decode: Any) -> Any:
+    """Return what `decode` makes of a state of this version's format; raise SnapshotError for any other bytes."""
     try:
         number, _ = _decode_format(data)
         if number != FORMAT:

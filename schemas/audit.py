@@ -1,10 +1,16 @@
-"""`audit.log`: every command, control and answer, each chained to the one before it in its room."""
+"""`audit.log`: every command, control and answer, each chained to the one before it in its room.
+
+A room that is long over is let go of; its chain ends, and an entry `retired` in the partition's own chain (`*`) keeps
+its head. Should the room come back, its chain begins anew.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from schemas.base import Identifier, TimestampMs, WireModel
+
+AuditKind = Literal["command", "control", "ack", "retired"]
 
 
 class AuditRecord(WireModel):
@@ -14,7 +20,7 @@ class AuditRecord(WireModel):
     room_id: Identifier
     ts: TimestampMs
     seq: int
-    kind: Literal["command", "control", "ack"]
+    kind: AuditKind
     actor: str
     policy_version: str
     content: dict[str, Any]

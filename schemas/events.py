@@ -233,6 +233,9 @@ class TickEvent(Event):
     """Time goes on though nothing else is written."""
 
     type: Literal["tick"]
+    every_ms: Count | None = Field(
+        default=None, description="its writer goes on writing one this often while it is at work; 0 while it is behind"
+    )
 
 
 ControlAction = Literal[

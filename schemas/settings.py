@@ -72,6 +72,12 @@ class EngineSettings(Section):
     channels_interval_ms: int = Field(30_000, ge=500, le=600_000, description="the same for its channels")
     visit_interval_ms: int = Field(1_000, ge=500, le=60_000, description="a room with news is judged this often")
     visit_after_events: int = Field(10, ge=1, le=1_000, description="fewer wait for the room's next emission [choice]")
+    room_events_per_s: int = Field(
+        5_000,
+        ge=2,
+        le=1_000_000,
+        description="of a room; beyond, until the next tick, comments are not read and heartbeats not noted [measured]",
+    )
     heartbeat_interval_ms: int = Field(5_000, ge=1_000, le=20_000, description="of a partition [contract]")
     max_channels: int = Field(16, ge=1, le=64, description="channels of a room told apart; the rest are `other`")
     recent_ids_ms: int = Field(60_000, ge=60_000, le=600_000, description="event ids remembered at least [contract]")
@@ -307,8 +313,10 @@ class KafkaSettings(Section):
         None, ge=1, le=10, description="copies that a write waits for; the broker's own default if not given"
     )
     app_id: str = Field("roompulse", min_length=1, max_length=100, description="consumer group and changelog prefix")
-    session_timeout_s: float = Field(10.0, ge=1)
-    heartbeat_interval_s: float = Field(3.0, gt=0)
+    session_timeout_s: float = Field(
+        6.0, ge=1, description="the least a broker allows by itself; half of what a worker's death costs [measured]"
+    )
+    heartbeat_interval_s: float = Field(1.0, gt=0, description="also how late a worker hears of a rebalance [measured]")
     rebalance_timeout_s: float = Field(10.0, ge=1)
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from schemas.base import Currency, FeedState, Identifier, Mode, Stage, TimestampMs, WireModel
 
 
@@ -69,5 +71,9 @@ class RoomSignals(WireModel):
     currency: Currency | None = None
     stage: Stage
     mode: Mode
+    n_shed: int | None = Field(
+        default=None,
+        description="comments counted but not read and heartbeats not noted, so far: the room was over its quota",
+    )
     windows: dict[str, Metrics]
     channels: dict[str, dict[str, Metrics]] | None = None

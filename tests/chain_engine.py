@@ -2,8 +2,8 @@
 
 A record's value is ``room amount``. A room keeps all its amounts, in segments of the changelog and a rest in its hot
 state, and tells their sum after each record. A room without news for `IDLE` offsets is gone and begins anew with its
-next record. What it leaves goes in two saves: first a state that says so, which readers of the log from before need,
-then, once that is written, its very key.
+next record. What it leaves is a state that says so, which readers of the log from before need; its very key may go
+after them.
 """
 
 from __future__ import annotations
@@ -77,8 +77,6 @@ class ChainEngine:
         self.rooms: dict[str, Room] = {}
         self.retired: dict[str, tuple[str, ...]] = {}
         self.dirty: set[str] = set()
-        self.dirty_again: set[str] = set()
-        """Rooms whose going is written."""
 
     def process(self, records: Iterable[Any]) -> list[Output]:
         out: list[Output] = []
@@ -91,7 +89,6 @@ class ChainEngine:
             if room is None or offset > room.offset:
                 if room is None or room.is_gone:
                     room = self.rooms[name] = Room()
-                    self.dirty_again.discard(name)
                 room.offset = offset
                 room.open[offset] = int(amount)
                 self.dirty.add(name)
@@ -115,15 +112,13 @@ class ChainEngine:
     def save(self, name: str) -> Saved:
         room = self.rooms[name]
         retired = self.retired.pop(name, ())
-        # A room that came back ahead of the log still has to know what it will be shown again.
-        if room.is_gone and (name not in self.dirty_again or self.offset <= room.offset):
-            self.dirty_again.add(name)
-            return Saved(((name, self._hot(room)),), retired)
-        self.dirty.discard(name)
-        self.dirty_again.discard(name)
         if room.is_gone:
+            if self.offset <= room.offset:  # it came back ahead of the log, and still has to say so: ask again
+                return Saved(((name, self._hot(room)),), retired)
+            self.dirty.discard(name)
             del self.rooms[name]
-            return Saved((), (name, *retired))
+            return Saved(((name, self._hot(room)),), (name, *retired))
+        self.dirty.discard(name)
         parts: list[tuple[str, bytes]] = []
         if len(room.open) >= SEGMENT:
             amounts, room.open = room.open, {}
@@ -136,9 +131,17 @@ class ChainEngine:
             parts.append((key, _dump(amounts)))
         return Saved((*parts, (name, self._hot(room))), retired)
 
+    def settle(self, offset: int) -> None:
+        """What is durable changes nothing here."""
+
     @staticmethod
     def _hot(room: Room) -> bytes:
         return json.dumps([room.offset, list(room.chain), sorted(room.open.items()), room.total, room.is_gone]).encode()
+
+    @property
+    def ticked_ts(self) -> int | None:
+        """It takes no notice of ticks."""
+        return None
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take states back; a key that is named and missing, or amounts that do not add up, are an error."""
@@ -153,7 +156,6 @@ class ChainEngine:
                 room.open = dict(opened)
                 if room.is_gone:
                     self.dirty.add(name)
-                    self.dirty_again.add(name)
                 named.update(chain)
                 assert room.total == total, f"{name}: segments must add up to {total}, got {room.total}"
 

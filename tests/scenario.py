@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
-Event = dict[str, Any]
+from tests.malformed import Event, as_json, malformed
 
 BEGIN_MS: Final = 1_767_225_600_000
 ROOMS: Final = ("room-1", "room-2", "直播间-3")
@@ -39,44 +39,12 @@ class Line(NamedTuple):
     bad: tuple[int | None, ...]
 
 
-def _text(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
-
-
 def _damaged(random: Random, event: Event) -> bytes:
     """Return an event made unacceptable in one of many ways; one line, one reject."""
     without = {name: value for name, value in event.items() if name != random.choice(("event_id", "room_id", "type"))}
-    return random.choice(
-        (
-            b"\xff" + _text(event),
-            _text(event)[:-1],
-            b"nonsense",
-            b"17",
-            b'"text"',
-            b"null",
-            b"[]",
-            b"[[]",
-            _text(event) + _text(event),
-            _text(without if len(without) < len(event) else {}),
-            _text({**event, "type": "tock"}),
-            _text({**event, "ts": str(event["ts"])}),
-            _text({**event, "ts": float(event["ts"])}),
-            _text({**event, "ts": True}),
-            _text({**event, "ts": -1}),
-            _text({**event, "event_id": ""}),
-            _text({**event, "event_id": "x" * 129}),
-            _text({**event, "room_id": "a\u0000b"}),
-            _text({**event, "user_id": "line\nbreak"}),
-            _text({**event, "type": "order", "status": "paid", "order_id": "o", "amount_minor": -1, "currency": "CNY"}),
-            _text({**event, "type": "gift", "amount_minor": 10**12 + 1, "currency": "CNY"}),
-            _text({**event, "type": "gift", "amount_minor": 1, "currency": "cny"}),
-            _text({**event, "type": "view", "action": "leave", "session_id": "s"} | {"dwell_ms": None}),
-            _text({**event, "type": "presence", "n_online": "1"}),
-            _text({**event, "extra": "x" * 65_536}),
-            _text(event)[:-1] + b', "extra": ' + b"[" * 32 + b"]" * 32 + b"}",
-            _text(event)[:-1] + b', "extra": NaN}',
-        )
-    )
+    ways = malformed(event, without if len(without) < len(event) else {})
+    too_long = as_json({**event, "extra": "x" * 65_536})
+    return random.choice((*ways[:-2], too_long, *ways[-2:]))
 
 
 class _Maker:
@@ -222,11 +190,11 @@ def scenario(seed: int = 1, n_records: int = 3_000) -> list[Line]:
             value, bad = _batch(maker, room)
         elif chance < 0.24:
             event = {"type": "tick", "event_id": f"tick-{offset}", "room_id": "*", "ts": maker.now}
-            value = _text(event)
+            value = as_json(event)
         elif chance < 0.25:
-            value = _text(maker.control(room))
+            value = as_json(maker.control(room))
         else:
-            value = _text(maker.any(room))
+            value = as_json(maker.any(room))
         if not bad:
             recent.append(value)
         lines.append(Line(offset, maker.now, value, bad))
@@ -246,7 +214,7 @@ def _batch(maker: _Maker, room: str) -> tuple[bytes, tuple[int | None, ...]]:
             {"type": "tick", "event_id": "t", "room_id": room, "ts": maker.now},
         ]
         elements[1], bad = maker.random.choice(wrong), (1,)
-    return _text(elements), bad
+    return as_json(elements), bad
 
 
 def dump_lines(lines: list[Line]) -> bytes:

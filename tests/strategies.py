@@ -103,7 +103,7 @@ _OWN_FIELDS: Final[Mapping[str, Event]] = {
     "product": {"product_id": "product-1", "action": "price", "stock": 0, "price_minor": 9_900},
     "counts": {"n_enters": 5, "n_product_clicks": 3, "n_add_to_cart": 1, "n_interactions": 8, "n_comments": 2},
     "feed": {"feed": "order", "complete_through_ts": START_MS, "expected_lag_s": 90},
-    "tick": {},
+    "tick": {"every_ms": 500},
     "control": {
         "control_id": "control-1",
         "actor": "operator-1",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -27,6 +29,9 @@ COMMANDS = (
     "schema",
     "bench",
 )
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What writing to a disk that is full, over its quota or broken ends with."""
 
 
 def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -67,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [given[0]] if given and given[0] in COMMANDS else COMMANDS
     try:
         build(names)(args=given, prog_name="roompulse", standalone_mode=False)
+        sys.stdout.flush()
     except (click.exceptions.Exit, typer.Exit) as stop:  # newer typers carry a click of their own
         sys.exit(stop.exit_code)
     except (click.ClickException, typer.exceptions.TyperException) as error:
@@ -80,3 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `roompulse tail | head`: the reader has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        click.echo(f"roompulse: standard output must have room for the results, got {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        sys.exit(1)

@@ -1,4 +1,4 @@
-"""`roompulse bench`: the whole job end to end, this worker against rivals in the same run."""
+"""`roompulse bench`: the whole job end to end, this worker against rivals in the same run; and what takes how long."""
 
 from __future__ import annotations
 
@@ -21,15 +21,24 @@ EVENTS: Final = 200_000
 EVENTS_EMBEDDED: Final = 60_000
 """The embedded broker keeps 5 MiB a partition, compressed or not."""
 EVENTS_QUICK: Final = 20_000
+JOB_HELP: Final = "count, engine, replay; or latency, backlog, recovery; more than one by repeating"
+RATE: Final = 60_000
+"""Of the log's own time: what a worker has to keep up with that serves 20,000 rooms."""
 
 
 def run(
     *,
-    job: Annotated[list[str] | None, typer.Option(help="count, engine or replay; more than one by repeating")] = None,
+    job: Annotated[
+        list[str] | None,
+        typer.Option(help=JOB_HELP),
+    ] = None,
     contenders: Annotated[str, typer.Option(help="comma-separated; all by default")] = "all",
-    rooms: Annotated[int, typer.Option(min=1)] = 500,
+    rooms: Annotated[int | None, typer.Option(min=1, help="500; each job of time has its own default")] = None,
     events: Annotated[int | None, typer.Option(min=1, help="of the log; 200,000, embedded 60,000")] = None,
-    rate: Annotated[int, typer.Option(min=1, help="events a second of the log's own time")] = 60_000,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="events a second of the log's own time; of jobs of time, live ones"),
+    ] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="of each contender, by turns; 3")] = None,
     seed: Annotated[int, typer.Option(help="of the log")] = 1,
     save_interval_s: Annotated[float, typer.Option(min=0.1, help="how much work a crash may repeat")] = 5.0,
@@ -37,6 +46,12 @@ def run(
         str,
         typer.Option(help="auto (a Kafka of its own, else embedded), embedded, or kafka://host:port of an empty one"),
     ] = "auto",
+    seconds: Annotated[
+        int | None, typer.Option(min=1, help="latency: of each phase; backlog: of its log; recovery: before the kill")
+    ] = None,
+    hot: Annotated[bool, typer.Option("--hot", help="latency: then once more with half the load on one room")] = False,
+    standbys: Annotated[int, typer.Option(min=0, max=5, help="recovery: worker.standby_replicas")] = 0,
+    ended: Annotated[int | None, typer.Option(min=0, help="recovery: rooms that came and went before")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="a look in a minute: few events, one run")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="print one JSON object; progress goes to standard error")
@@ -45,10 +60,18 @@ def run(
     """Measure events a second, processor time and bytes to Kafka, of this worker and of other frameworks.
 
     Job "count": decode each event and count it by room. Job "engine": this project's engine in each framework. Job
-    "replay": the same log offline.
+    "replay": the same log offline. Jobs of time, this worker alone: "latency" from an event to what it causes,
+    "backlog" of a log nobody read, "recovery" from a worker's death.
     """
-    bench = _benchmarks()
-    jobs = _chosen("--job", job or bench.JOBS, bench.JOBS)
+    bench, time = _benchmarks("end_to_end"), _benchmarks("over_time")
+    jobs = _chosen("--job", job or bench.JOBS, (*bench.JOBS, *time.TIME_JOBS))
+    if set(jobs) & set(time.TIME_JOBS):
+        timed = _chosen("--job", jobs, time.TIME_JOBS)  # the others compare contenders, these have none
+        options = time.Options(rooms, rate, seconds, seed, quick, hot, standbys, ended)
+        with _broker(broker, wanted=True) as (bootstrap, words):
+            told = {name: time.measure(name, options, bootstrap, words, _tell) for name in timed}
+        sys.stdout.write((orjson.dumps({"jobs": told}).decode() if json_ else time.table(told)) + "\n")
+        return
     names = _chosen(
         "--contenders", bench.CONTENDERS if contenders == "all" else contenders.split(","), bench.CONTENDERS
     )
@@ -57,9 +80,9 @@ def run(
         plan = bench.Plan(
             jobs=jobs,
             contenders=names,
-            n_rooms=rooms,
+            n_rooms=rooms or 500,
             n_events=events or (EVENTS_QUICK if quick else EVENTS_EMBEDDED if words == "embedded" else EVENTS),
-            rate=rate,
+            rate=rate or RATE,
             n_runs=runs or (1 if quick else 3),
             seed=seed,
             save_interval_s=save_interval_s,
@@ -68,14 +91,14 @@ def run(
     sys.stdout.write(orjson.dumps(found).decode() + "\n" if json_ else bench.table(found) + "\n")
 
 
-def _benchmarks() -> Any:
-    """Return the benchmarks, which live beside the program in a checkout and in no wheel."""
+def _benchmarks(name: str) -> Any:
+    """Return a module of the benchmarks, which live beside the program in a checkout and in no wheel."""
     if not (ROOT / "benchmarks" / "end_to_end.py").exists():
         msg = "bench must run from a checkout, got an installed program: clone the repository, then `make bench`"
         raise UsageError(msg)
     if str(ROOT) not in sys.path:
         sys.path.append(str(ROOT))
-    return importlib.import_module("benchmarks.end_to_end")
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _chosen(option: str, wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

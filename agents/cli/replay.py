@@ -9,6 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, cast
 
@@ -184,15 +185,31 @@ class Files:
 
     def write(self, outputs: list[Output]) -> None:
         """Append each message to its topic's file."""
-        for output in outputs:
-            self._files[output.topic].write(output.json() + b"\n")
+        with self._room_for_it():
+            for output in outputs:
+                self._files[output.topic].write(output.json() + b"\n")
 
     def close(self, summary: dict[str, object]) -> None:
         """Finish: the summary is written last, so a folder with one is whole."""
-        for file in self._files.values():
-            file.close()
-        text = orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        (self._folder / SUMMARY).write_bytes(text)
+        with self._room_for_it():
+            for file in self._files.values():
+                file.close()
+            text = orjson.dumps(summary, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            unfinished = self._folder / f".{SUMMARY}"
+            unfinished.write_bytes(text)
+            unfinished.replace(self._folder / SUMMARY)
+
+    @contextmanager
+    def _room_for_it(self) -> Iterator[None]:
+        """Say in words that the disk is full, or gone."""
+        try:
+            yield
+        except OSError as error:
+            for file in self._files.values():
+                with suppress(OSError):  # closing writes what is left, and fails for the same reason
+                    file.close()
+            msg = f"--out must have room for the results, got {error.strerror}: {self._folder} holds a part of them"
+            raise ProgramError(msg) from None
 
 
 def run(
@@ -251,8 +268,8 @@ def _engine(settings: Settings, chosen: Policy | None, *, is_recorded: bool) -> 
     policy that was asked for beats both.
     """
     if chosen is not None:
-        return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True)
-    return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings)
+        return Engine(settings.model_copy(update=dict(chosen)), keep_policy=True, keep_outcomes=True)
+    return Engine(settings.model_copy(update=dict(Policy())) if is_recorded else settings, keep_outcomes=True)
 
 
 def _chunks(files: list[str], chunk: int) -> Iterator[tuple[list[Record], int | None]]:

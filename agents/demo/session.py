@@ -224,6 +224,7 @@ class Demo:
 
     def _write(self) -> None:
         self._wire.look()
+        self._check()  # a broker that has gone takes seconds not to answer, and as many not to take what is written
         if not self._wire.has_room:
             return
         if self.rooms is not None and self.rooms.is_live and not self._is_watched and self._wire.is_policy_told:

@@ -82,6 +82,14 @@ class CountingEngine:
         self._dirty.pop(room_id, None)
         return Saved(((room_id, self._dump(room_id)),), ())
 
+    def settle(self, offset: int) -> None:
+        """Nothing rests on what is durable."""
+
+    @property
+    def ticked_ts(self) -> int | None:
+        """It takes no notice of ticks."""
+        return None
+
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Go on from snapshots."""
         for room_id, value in snapshots.items():

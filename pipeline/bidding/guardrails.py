@@ -26,6 +26,10 @@ class Gate(NamedTuple):
     emergency_passes: bool = False
 
 
+def _unattended(_: Plan, now: Situation, __: BiddingSettings) -> Params | None:
+    return {} if now.is_unattended else None
+
+
 def _kill_switch(_: Plan, now: Situation, __: BiddingSettings) -> Params | None:
     return {} if now.is_killed else None
 
@@ -103,6 +107,7 @@ def _session_limit(plan: Plan, _: Situation, settings: BiddingSettings) -> Param
 
 
 GATES: Final = (
+    Gate("unattended", _unattended),
     Gate("kill_switch", _kill_switch),
     Gate("excluded_window", _excluded_window),
     Gate("plan_unknown", _plan_unknown),

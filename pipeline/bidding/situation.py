@@ -33,3 +33,5 @@ class Situation(NamedTuple):
     emergencies: tuple[Emergency, ...]
     floor_minor: int
     cap_minor: int
+    is_unattended: bool = False
+    """No worker was there when this was written (`pipeline.attendance`)."""

@@ -11,7 +11,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -19,8 +19,9 @@ from agents.kafka import partition_of
 from schemas.control import sign
 from schemas.topics import OPS_CONTROL, ROOM_EVENTS
 from tests.chaos.truth import RoomTruth
+from tests.malformed import Event, malformed
+from tests.scenario import TEXTS
 
-Event = dict[str, Any]
 OPENED_BEFORE_MS: Final = 20 * 60_000
 """A session's start lies this far before the first event, so that none is late for its session."""
 LATE_MS: Final = (0,) * 12 + (40, 700, 4_000, 20_000, 70_000, 400_000, 900_000)
@@ -30,16 +31,6 @@ ARRAY_RATIO, MALFORMED_RATIO, REPEAT_RATIO = 0.06, 0.012, 0.03
 CONTROLS_PER_S: Final = 3
 BLOCK: Final = 4_096
 """Rooms are drawn so many at a time, and kinds three times as many: one draw costs next to nothing."""
-TEXTS: Final = (
-    "666",
-    "多少钱",
-    "质量太差了，退货",
-    "主播好棒！",
-    "假货！退钱",
-    "物流太慢了",
-    "how much?",
-    "买了",
-)
 CHANNELS: Final = ("feed_ads", "search_ads", "recommend", "follow")
 OPERATOR: Final = "operator:chaos"
 
@@ -206,22 +197,12 @@ class LoadMaker:
 
     def _damaged(self, room: _Room, due_ms: int) -> bytes:
         event = self._base(room, due_ms, "gift") | {"amount_minor": 100, "currency": "CNY"}
-        good = orjson.dumps(event)
+        incomplete = {name: value for name, value in event.items() if name != "event_id"}
         return self.random.choice(
             (
-                b"\xff" + good,
-                good[:-1],
-                b"[]",
-                b"null",
-                orjson.dumps(event | {"type": "tock"}),
-                orjson.dumps(event | {"ts": str(event["ts"])}),
+                *malformed(event, incomplete),
                 orjson.dumps(event | {"ts": event["ts"] + 3_600_000}),
-                orjson.dumps(event | {"amount_minor": -1}),
-                orjson.dumps(event | {"amount_minor": 10**12 + 1}),
-                orjson.dumps(event | {"currency": "cny"}),
                 orjson.dumps(event | {"currency": "USD"}),  # no rate is set
-                orjson.dumps(event | {"event_id": ""}),
-                orjson.dumps({name: value for name, value in event.items() if name != "event_id"}),
                 orjson.dumps(event | {"type": "ack", "command_id": "c", "status": "applied"}),  # unsigned
             )
         )

@@ -70,6 +70,15 @@ def await_true(condition: Callable[[], object], what: str) -> None:
         time.sleep(POLL_S)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a dead one whose parent has not asked for its end yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
 def environment(broker: Cluster) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
     return inherited | SETTINGS | broker.settings
@@ -134,7 +143,9 @@ class Deployment:
     def read(self, topic: str) -> list[Any]:
         """Return every record of a topic up to its end now."""
         with closing(KafkaConsumer(**self.broker.client, fetch_max_wait_ms=20)) as consumer:
-            places = [TopicPartition(topic, partition) for partition in range(DEFAULT_PARTITIONS)]
+            places = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+            if not places:
+                return []
             consumer.assign(places)
             consumer.seek_to_beginning(*places)
             ends = consumer.end_offsets(places)
@@ -150,8 +161,12 @@ class Deployment:
         return [orjson.loads(r.value) for r in self.read(topic) if room is None or r.key == room.encode()]
 
     def sessions(self) -> dict[str, dict[str, Any]]:
-        """Return the newest session metrics of each room."""
-        return {message["room_id"]: message["windows"]["session"] for message in self.values(topics.ROOM_SIGNALS)}
+        """Return the newest session metrics of each room, in whichever partition they were told."""
+        newest: dict[str, dict[str, Any]] = {}
+        for message in self.values(topics.ROOM_SIGNALS):
+            if message["revision"] >= newest.get(message["room_id"], message)["revision"]:
+                newest[message["room_id"]] = message
+        return {room: message["windows"]["session"] for room, message in newest.items()}
 
 
 @contextmanager
@@ -179,6 +194,16 @@ def roompulse(*arguments: str, settings: dict[str, str]) -> subprocess.Completed
         timeout=DEADLINE_S,
         check=False,
     )
+
+
+def await_ready(*workers: WorkerProcess, n_partitions: int = DEFAULT_PARTITIONS) -> None:
+    """Return once these workers have all partitions among them, and none of them has nothing."""
+
+    def are_ready() -> bool:
+        shares = [worker.partitions() for worker in workers]
+        return all(shares) and sum(map(len, shares)) == n_partitions
+
+    await_true(are_ready, f"{len(workers)} workers have {n_partitions} partitions")
 
 
 def now_ms() -> int:

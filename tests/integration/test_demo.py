@@ -1,85 +1,19 @@
-"""The demo as a user starts it: what it must show and when, and that nothing of it is left behind."""
+"""The demo in full: what it must show and when, with simulated rooms and with recorded ones."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import pytest
 
+from tests.integration.demos import ROOT, demo, finished
+
 pytestmark = pytest.mark.integration
 
-ROOT: Final = Path(__file__).parents[2]
 RECORDED: Final = ROOT.parent / "shared" / "data" / "live_rooms" / "live_rooms.jsonl.gz"
-DEADLINE_S: Final = 60.0
 TS_2019: Final = 1_557_492_120_000
-
-
-@contextmanager
-def demo(*arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """A demo in a process of its own, which is over at the end whatever happens."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agents", "demo", *arguments],
-        cwd=ROOT,
-        env={**environment, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
-    """Return exit code, the object on the last line of standard output, and standard error."""
-    out, err = process.communicate(timeout=110)
-    lines = out.splitlines()
-    return process.returncode, orjson.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}, err
-
-
-def children_of(pid: int) -> dict[int, str]:
-    """Return the processes that a process started: id and command line."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found[int(stat.parent.name)] = stat.with_name("cmdline").read_bytes().decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def await_true(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"gave up waiting: {what}"
-        time.sleep(0.02)
-
-
-def both_children(process: subprocess.Popen[str]) -> dict[str, int]:
-    """Return broker and worker of a demo, once it has them."""
-    await_true(lambda: len(children_of(process.pid)) == 2, "two children")
-    found = children_of(process.pid)
-    return {"broker" if "embedded.py" in line else "worker": pid for pid, line in found.items()}
 
 
 def recording(path: Path, n_events: int) -> str:
@@ -109,40 +43,6 @@ def test_signals_an_anomaly_and_a_bid_command_come_in_time_and_the_summary_is_th
     assert min(told["events"], told["signals"], told["anomalies"], told["commands"]) > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_cleanly_when_told_to_and_leaves_no_process(number: signal.Signals) -> None:
-    with demo("--json", "--rooms", "3") as process:
-        children = both_children(process)
-        process.send_signal(number)
-        code, told, err = finished(process)
-    assert (code, err) == (0, "")
-    assert "events" in told
-    assert not [pid for pid in children.values() if is_alive(pid)]
-
-
-def test_its_children_end_with_it_even_when_it_is_killed(tmp_path: Path) -> None:
-    with demo("--rooms", "3", TMPDIR=str(tmp_path)) as process:
-        children = both_children(process)
-        await_true(lambda: list(tmp_path.glob("*/worker.log")), "the throw-away folder")
-        process.kill()
-        await_true(lambda: not [pid for pid in children.values() if is_alive(pid)], "the end of both children")
-        await_true(lambda: not list(tmp_path.iterdir()), "the end of the throw-away folder")
-
-
-@pytest.mark.parametrize("who", ["worker", "broker"])
-def test_the_death_of_a_child_is_one_clear_line_and_exit_code_1(who: str) -> None:
-    with demo("--rooms", "3") as process:
-        children = both_children(process)
-        os.kill(children[who], signal.SIGKILL)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 1
-    assert err.count("\n") == 1
-    assert err.startswith("roompulse: the ")
-    assert who in err
-    assert "Traceback" not in out + err
-    assert not [pid for pid in children.values() if is_alive(pid)]
-
-
 def test_a_recording_of_2019_plays_to_its_end_and_everything_is_worked_off(tmp_path: Path) -> None:
     with demo("--from", recording(tmp_path / "log.jsonl", 3_000), "--speed", "30", "--json") as process:
         code, told, err = finished(process)
@@ -160,20 +60,3 @@ def test_real_rooms_of_2019_play_as_they_were() -> None:
     assert told["first_signal_s"] < 20
     assert (told["rejects"], told["lag"]) == (0, 0)
     assert told["signals"] > told["rooms"] > 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--scenario", "none"], "--scenario must be one of"),
-        (["--speed", "2"], "--speed must come with --from"),
-        (["--from", "log.jsonl", "--seed", "1"], "--from must not come with --seed"),
-        (["--from", "no-such-file"], "no-such-file must be a file that can be read"),
-        (["--from", "pyproject.toml", "--speed", "0"], "--speed must be above 0"),
-    ],
-)
-def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], words: str) -> None:
-    with demo(*arguments) as process:
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
-    assert words in err

@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from agents.broker import DEFAULT_PARTITIONS, EmbeddedBroker
-from tests.integration.deployment import PRIVACY_KEY, SETTINGS, Embedded, await_true, deployment, roompulse, undone
+from agents.broker import EmbeddedBroker
+from tests.integration.deployment import (
+    PRIVACY_KEY,
+    SETTINGS,
+    Embedded,
+    await_ready,
+    await_true,
+    deployment,
+    roompulse,
+    undone,
+)
+from tests.integration.load import Load
 from tests.integration.proxy import Proxy
-from tests.integration.test_hand_over import Load
-from tests.integration.test_worker import assert_live_equals_replay
+from tests.integration.replay import assert_live_equals_replay
+from tests.kafka.cluster import free_ports
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
+ROOMS = [f"room-{number}" for number in range(12)]
 STANDSTILL_S = float(os.environ.get("ROOMPULSE_TEST_STANDSTILL_S", "15"))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_a_worker_that_starts_before_its_broker_waits_for_it(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, deployment(tmp_path, Embedded(broker)) as made:
         host, _, port = broker.bootstrap.rpartition(":")
-        proxy = Proxy(free_port(), (host, int(port)))
+        proxy = Proxy(free_ports(1)[0], (host, int(port)))
         worker = made.start_worker({"ROOMPULSE_BROKER": proxy.url})
         await_true(
             lambda: any(line["message"] == "broker does not answer" for line in worker.lines()), "it says that it waits"
         )
         proxy.start()
         try:
-            await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
+            await_ready(worker)
             assert worker.end(signal.SIGTERM) == 0
         finally:
             proxy.cut()
@@ -46,7 +49,7 @@ def test_a_worker_that_starts_before_its_broker_waits_for_it(tmp_path: Path) -> 
 
 def test_a_start_gives_up_after_its_time_with_one_line(tmp_path: Path) -> None:
     settings = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")} | SETTINGS
-    url = f"kafka://127.0.0.1:{free_port()}"
+    url = f"kafka://127.0.0.1:{free_ports(1)[0]}"
     settings |= {"ROOMPULSE_BROKER": url, "ROOMPULSE_WORKER__START_TIMEOUT_S": "1"}
     said = roompulse("worker", settings=settings | {"ROOMPULSE_WORKER__DATA_DIR": str(tmp_path)})
     assert said.returncode == 1
@@ -70,9 +73,9 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path, kind: str) -
 
 def test_a_broker_that_stands_still_costs_time_and_nothing_else(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, deployment(tmp_path, Embedded(broker)) as made:
-        load = Load(made)
+        load = Load(made, ROOMS, seed=7)
         worker = made.start_worker()
-        await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
+        await_ready(worker)
         load.send(600)
         await_true(load.is_counted, "everything is counted")
         load.send(300)

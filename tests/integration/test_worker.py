@@ -2,122 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
 from agents.broker import DEFAULT_PARTITIONS
 from agents.kafka import partition_of
-from pipeline import Engine
-from schemas import topics
-from schemas.control import sign
-from schemas.settings import Settings
 from tests.integration.deployment import (
-    CONTROL_KEY,
-    OUTPUTS,
-    PRIVACY_KEY,
-    SETTINGS,
     Cluster,
-    Deployment,
     await_true,
-    committed,
     deployment,
-    environment,
-    now_ms,
-    roompulse,
     undone,
 )
-from tests.integration.load import Load, enter, order
+from tests.integration.load import Load
+from tests.integration.replay import assert_live_equals_replay
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
-
-
-def control(room: str, action: str, args: dict[str, Any], control_id: str) -> dict[str, Any]:
-    return {
-        "control_id": control_id,
-        "room_id": room,
-        "ts": now_ms(),
-        "actor": "test",
-        "action": action,
-        "args": args,
-    }
-
-
-def test_events_become_signals_controls_take_effect_and_a_stop_is_clean(cluster: Cluster, tmp_path: Path) -> None:
-    with deployment(tmp_path, cluster) as made:
-        worker = made.start_worker()
-        await_true(lambda: len(worker.partitions()) == DEFAULT_PARTITIONS, "the worker is ready")
-
-        for number in range(50):
-            made.send(topics.ROOM_EVENTS, "room-1", enter("room-1", number))
-        made.send(topics.ROOM_EVENTS, "room-1", order("room-1", 1, 12_345))
-        made.send(topics.ROOM_EVENTS, "room-1", {"type": "view", "event_id": "bad", "room_id": "room-1"})
-        made.producer.flush()
-        await_true(lambda: made.sessions().get("room-1", {}).get("gmv_minor") == 12_345, "signals of the room")
-        assert made.sessions()["room-1"]["n_enters"] == 50
-        (letter,) = made.values(topics.ROOM_EVENTS_DLQ)
-        assert letter["reason"] == "missing_field"
-
-        # A control must be signed: the unsigned one ends in the dead letters, the other changes the room's mode.
-        unsigned = control("room-1", "set_mode", {"mode": "auto"}, "ctl-unsigned")
-        made.send(topics.OPS_CONTROL, "room-1", unsigned)
-        signed = sign(control("room-1", "set_mode", {"mode": "approve"}, "ctl-signed"), CONTROL_KEY.encode())
-        made.send(topics.OPS_CONTROL, "room-1", signed)
-        made.producer.flush()
-
-        def modes() -> list[str]:
-            return [message["mode"] for message in made.values(topics.ROOM_SIGNALS, "room-1")]
-
-        await_true(lambda: modes()[-1] == "approve", "the signed control takes effect")
-        assert "auto" not in modes()
-        refused = [letter for letter in made.values(topics.ROOM_EVENTS_DLQ) if letter["topic"] == topics.OPS_CONTROL]
-        assert [letter["reason"] for letter in refused] == ["unsigned"]
-        in_log = [record for record in made.values(topics.ROOM_EVENTS, "room-1") if record["type"] == "control"]
-        assert [record["control_id"] for record in in_log] == ["ctl-signed"]
-
-        # The kill switch for every room reaches every partition's log and its own topic.
-        said = roompulse(
-            "control", "kill_switch", "--all", "--actor", "test", "--arg", "on=true", "--control-id", "ctl-kill",
-            settings=environment(made.broker),
-        )  # fmt: skip
-        assert (said.returncode, said.stderr) == (0, b"")
-        await_true(lambda: made.values(topics.OPS_KILL), "the kill switch is known")
-        assert made.values(topics.OPS_KILL)[0]["on"] is True
-        killed = [
-            record.partition
-            for record in made.read(topics.ROOM_EVENTS)
-            if orjson.loads(record.value).get("control_id") == "ctl-kill"
-        ]
-        assert sorted(killed) == list(range(DEFAULT_PARTITIONS))
-
-        shown = roompulse(
-            "tail", topics.ROOM_EVENTS, "--room", "room-1", "--from-beginning", "--limit", "2", "--json",
-            settings=environment(made.broker),
-        )  # fmt: skip
-        assert (shown.returncode, shown.stderr) == (0, b"")
-        assert [orjson.loads(line)["value"]["event_id"] for line in shown.stdout.splitlines()] == [
-            "enter-room-1-0",
-            "enter-room-1-1",
-        ]
-
-        # Each partition was told the policy before its first tick.
-        for partition in range(DEFAULT_PARTITIONS):
-            log = [orjson.loads(r.value) for r in made.read(topics.ROOM_EVENTS) if r.partition == partition]
-            kinds = [record["type"] for record in log]
-            (policy,) = [record for record in log if record.get("action") == "update_settings"]
-            assert log.index(policy) < kinds.index("tick")
-            assert policy["args"]["policy"]["engine"]["emit_interval_ms"] == 1_000
-
-        assert worker.end(signal.SIGTERM) == 0
-        told = worker.log_file.read_text()
-        assert not [line for line in worker.lines() if line["level"] in ("error", "critical")]
-        for secret in (PRIVACY_KEY, CONTROL_KEY, "user-1", "ctl-unsigned"):
-            assert secret not in told
-        assert undone(made) == []
 
 
 def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
@@ -148,37 +49,3 @@ def test_two_workers_share_the_rooms_and_a_killed_one_loses_nothing(cluster: Clu
         await_true(lambda: undone(made) == [], "the third has caught up")
         assert third.end(signal.SIGINT) == 0
         assert_live_equals_replay(made)
-
-
-def assert_live_equals_replay(made: Deployment) -> None:
-    """What a partition's dump gives when replayed is what the workers sent, each at least once."""
-    done = committed(made.broker)
-    sent = {(topic, record.partition, record.key, record.value) for topic in OUTPUTS for record in made.read(topic)}
-    for partition in range(DEFAULT_PARTITIONS):
-        dump = made.folder / f"{partition}.jsonl"
-        said = roompulse("dump", "--partition", str(partition), "--out", str(dump), settings=environment(made.broker))
-        assert (said.returncode, said.stderr) == (0, b"")
-        engine = Engine(
-            Settings.model_validate({"privacy_key": PRIVACY_KEY, "control_key": CONTROL_KEY}), partition=partition
-        )
-        records = [orjson.loads(line) for line in dump.read_bytes().splitlines()]
-        assert [record["offset"] for record in records] == list(range(len(records)))
-        outputs = engine.process(
-            (record["offset"], record["timestamp"], record["value"].encode(), record["key"].encode())
-            for record in records
-            if record["offset"] < done[partition]
-        )
-        replayed = {(out.topic, partition, out.key.encode(), out.json()) for out in outputs}
-        assert len(replayed) > 3
-        assert replayed == {one for one in sent if one[1] == partition}
-
-
-@pytest.mark.parametrize("missing", ["ROOMPULSE_BROKER", "ROOMPULSE_PRIVACY_KEY", "ROOMPULSE_CONTROL_KEY"])
-def test_a_worker_without_its_settings_does_not_start(missing: str) -> None:
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("ROOMPULSE_")}
-    settings |= SETTINGS | {"ROOMPULSE_BROKER": "kafka://127.0.0.1:1"}
-    del settings[missing]
-    said = roompulse("worker", settings=settings)
-    assert said.returncode == 2
-    assert missing.encode() in said.stderr
-    assert said.stderr.count(b"\n") == 1

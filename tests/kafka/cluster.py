@@ -133,7 +133,7 @@ class KafkaCluster:
         else:
             self._root = self._data.resolve()
             self._root.mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(2 * self._n_brokers)
+        ports = free_ports(2 * self._n_brokers)
         self.brokers = [
             Broker(number, self._root / str(number), ports.pop(), ports.pop())
             for number in range(1, self._n_brokers + 1)
@@ -365,7 +365,7 @@ def _let_go(broker: Broker) -> None:
                 stream.close()
 
 
-def _free_ports(n_ports: int) -> list[int]:
+def free_ports(n_ports: int) -> list[int]:
     """Return ports that are free and lie below those which the kernel gives to outgoing connections.
 
     A client that asks again and again for a killed broker's port could otherwise be given that very port.

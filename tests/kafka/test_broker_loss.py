@@ -21,7 +21,7 @@ from tests.integration.deployment import (
     undone,
 )
 from tests.integration.load import Load
-from tests.integration.test_worker import assert_live_equals_replay
+from tests.integration.replay import assert_live_equals_replay
 from tests.kafka.cluster import KafkaCluster
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

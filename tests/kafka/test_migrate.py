@@ -5,12 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -27,7 +24,9 @@ from tests.integration.deployment import (
     REPOSITORY,
     Deployment,
     WorkerProcess,
+    await_ready,
     await_true,
+    deployment,
     environment,
     roompulse,
 )
@@ -41,66 +40,24 @@ MOVING = [room for room in ROOMS if partition_of(room, BEFORE) != partition_of(r
 CHANGELOG = f"{APP_ID}-rooms-changelog"
 
 
-class Growing(Deployment):
-    """A deployment whose topics have as many partitions as they have."""
-
-    def read(self, topic: str) -> list[Any]:
-        with closing(KafkaConsumer(**self.broker.client, fetch_max_wait_ms=20)) as consumer:
-            places = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
-            consumer.assign(places)
-            consumer.seek_to_beginning(*places)
-            ends = consumer.end_offsets(places)
-            found: list[Any] = []
-            deadline_s = time.monotonic() + DEADLINE_S
-            while any(consumer.position(place) < ends[place] for place in places):
-                assert time.monotonic() < deadline_s, f"gave up reading {topic}"
-                for batch in consumer.poll(100).values():
-                    found += batch
-            return found
-
-    def sessions(self) -> dict[str, dict[str, Any]]:
-        """Return the newest session metrics of each room, in whichever partition they were told."""
-        newest: dict[str, dict[str, Any]] = {}
-        for message in self.values(topics.ROOM_SIGNALS):
-            if message["revision"] >= newest.get(message["room_id"], message)["revision"]:
-                newest[message["room_id"]] = message
-        return {room: message["windows"]["session"] for room, message in newest.items()}
-
-    def places(self) -> dict[str, list[int]]:
-        """Return in which partitions of the changelog each room has a state, or a segment of its ledger."""
-        states: dict[int, Snapshots] = {}
-        for record in self.read(CHANGELOG):
-            states.setdefault(record.partition, Snapshots()).take([record])
-        found: dict[str, list[int]] = {}
-        for number, snapshots in sorted(states.items()):
-            for room in {key.partition("\0")[0] for key in snapshots.contents()} - {"*"}:
-                found.setdefault(room, []).append(number)
-        return found
-
-    def notes(self, n_partitions: int) -> set[Layout | None]:
-        """Return what is noted beside the group's commits."""
-        with closing(KafkaConsumer(**self.broker.client, group_id=APP_ID, enable_auto_commit=False)) as consumer:
-            places = [TopicPartition(topics.ROOM_EVENTS, number) for number in range(n_partitions)]
-            found = [consumer.committed(place, metadata=True) for place in places]
-        return {Layout.read(commit.metadata) for commit in found if commit is not None}
+def places(made: Deployment) -> dict[str, list[int]]:
+    """Return in which partitions of the changelog each room has a state, or a segment of its ledger."""
+    states: dict[int, Snapshots] = {}
+    for record in made.read(CHANGELOG):
+        states.setdefault(record.partition, Snapshots()).take([record])
+    found: dict[str, list[int]] = {}
+    for number, snapshots in sorted(states.items()):
+        for room in {key.partition("\0")[0] for key in snapshots.contents()} - {"*"}:
+            found.setdefault(room, []).append(number)
+    return found
 
 
-@contextmanager
-def growing(folder: Path, cluster: KafkaCluster) -> Iterator[Growing]:
-    made = Growing(cluster, folder)
-    try:
-        yield made
-    finally:
-        for worker in made.workers:
-            worker.end(signal.SIGKILL)
-        made.producer.close()
-
-
-def await_ready(workers: list[WorkerProcess], n_partitions: int) -> None:
-    everything = set(range(n_partitions))
-    await_true(
-        lambda: set[int]().union(*(worker.partitions() for worker in workers)) == everything, "workers are ready"
-    )
+def notes(made: Deployment, n_partitions: int) -> set[Layout | None]:
+    """Return what is noted beside the group's commits."""
+    with closing(KafkaConsumer(**made.broker.client, group_id=APP_ID, enable_auto_commit=False)) as consumer:
+        places = [TopicPartition(topics.ROOM_EVENTS, number) for number in range(n_partitions)]
+        found = [consumer.committed(place, metadata=True) for place in places]
+    return {Layout.read(commit.metadata) for commit in found if commit is not None}
 
 
 def ends_with(worker: WorkerProcess) -> tuple[int, str]:
@@ -113,10 +70,10 @@ def test_rooms_spread_over_more_partitions_lose_nothing_and_count_nothing_twice(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:
     settings = environment(cluster)
-    with growing(tmp_path, cluster) as made:
+    with deployment(tmp_path, cluster) as made:
         load = Load(made, ROOMS, seed=11)
         first = made.start_worker()
-        await_ready([first], BEFORE)
+        await_ready(first, n_partitions=BEFORE)
         load.send(2_000)
         await_true(load.is_counted, "everything is counted")
         killed, calm = MOVING[0], MOVING[1]
@@ -146,7 +103,7 @@ def test_rooms_spread_over_more_partitions_lose_nothing_and_count_nothing_twice(
         assert told["n_drained"] >= 500
         assert (told["n_before"], told["n_partitions"]) == (BEFORE, AFTER)
         assert (told["n_rooms"], told["n_moved"]) == (len(ROOMS), len(MOVING))
-        assert made.places() == {room: [partition_of(room, AFTER)] for room in ROOMS}
+        assert places(made) == {room: [partition_of(room, AFTER)] for room in ROOMS}
         again = roompulse("migrate", "--to", str(AFTER), "--yes", settings=settings)
         assert (again.returncode, again.stdout) == (0, b"nothing to do: rooms are over 6 partitions\n")
         fewer = roompulse("migrate", "--to", "5", "--yes", settings=settings)
@@ -155,12 +112,12 @@ def test_rooms_spread_over_more_partitions_lose_nothing_and_count_nothing_twice(
 
         made.connect()  # a producer that knows the new partitions
         workers = [made.start_worker(), made.start_worker()]
-        await_ready(workers, AFTER)
+        await_ready(*workers, n_partitions=AFTER)
         load.send(2_000)
         await_true(load.is_counted, "old and new is counted once")
         arrived = {r.key.decode(): r.partition for r in made.read(topics.ROOM_SIGNALS)[-200:] if r.partition >= BEFORE}
         assert arrived
-        await_true(lambda: made.notes(AFTER) == {Layout(AFTER)}, "workers note the number")
+        await_true(lambda: notes(made, AFTER) == {Layout(AFTER)}, "workers note the number")
 
         # The switch of the one room stays on, the other's off, for the engine and for whoever reads the topic.
         assert made.values(topics.ROOM_SIGNALS, killed)[-1]["windows"]["session"]["gmv_minor"]
@@ -176,10 +133,10 @@ def test_a_migration_killed_at_every_step_is_finished_by_running_it_again(
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:
     settings = environment(cluster)
-    with growing(tmp_path, cluster) as made:
+    with deployment(tmp_path, cluster) as made:
         load = Load(made, ROOMS, seed=12)
         worker = made.start_worker()
-        await_ready([worker], BEFORE)
+        await_ready(worker, n_partitions=BEFORE)
         load.send(1_000)
         await_true(load.is_counted, "everything is counted")
         worker.end(signal.SIGKILL)
@@ -207,10 +164,10 @@ def test_a_migration_killed_at_every_step_is_finished_by_running_it_again(
         assert n_killed >= 5
         done = roompulse("migrate", "--to", str(AFTER), "--yes", settings=settings)
         assert done.returncode == 0, done.stderr
-        assert made.places() == {room: [partition_of(room, AFTER)] for room in ROOMS}
+        assert places(made) == {room: [partition_of(room, AFTER)] for room in ROOMS}
         made.connect()
         workers = [made.start_worker()]
-        await_ready(workers, AFTER)
+        await_ready(*workers, n_partitions=AFTER)
         load.send(1_000)
         await_true(load.is_counted, "old and new is counted once")
 
@@ -219,10 +176,10 @@ def test_topics_that_grew_under_workers_stop_them_and_what_came_meanwhile_is_cou
     cluster: KafkaCluster, tmp_path: Path
 ) -> None:
     settings = environment(cluster)
-    with growing(tmp_path, cluster) as made:
+    with deployment(tmp_path, cluster) as made:
         load = Load(made, ROOMS, seed=13)
         worker = made.start_worker()
-        await_ready([worker], BEFORE)
+        await_ready(worker, n_partitions=BEFORE)
         load.send(1_000)
         await_true(load.is_counted, "everything is counted")
 
@@ -240,7 +197,7 @@ def test_topics_that_grew_under_workers_stop_them_and_what_came_meanwhile_is_cou
 
         done = roompulse("migrate", "--to", str(AFTER), "--yes", settings=settings)
         assert done.returncode == 0, done.stderr
-        await_ready([made.start_worker()], AFTER)
+        await_ready(made.start_worker(), n_partitions=AFTER)
         load.send(500)
         await_true(load.is_counted, "everything is counted once")
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.base import MAX_AHEAD_MS, MAX_EVENT_BYTES, MAX_NESTING
 from schemas.decode import STRUCTS, Reject, decode, decode_one, is_array
 from schemas.events import EVENT_MODELS, Event
+from tests.effort import effort
 from tests.strategies import EXAMPLES, KINDS, MAX_INTEGER, MAX_MONEY, START_MS, events, json_values
 
 MODELS: dict[str, type[Event]] = {get_args(model.model_fields["type"].annotation)[0]: model for model in EVENT_MODELS}
@@ -111,7 +112,7 @@ def compare_all_spellings(value: Any) -> None:
 
 
 @given(events())
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 def test_valid_events_are_events_to_both(event: dict[str, Any]) -> None:
     assert compare(text(event))
 
@@ -141,7 +142,7 @@ def test_every_field_with_every_hostile_value(kind: str) -> None:
     st.sampled_from(KINDS),
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(HOSTILE) | json_values(), max_size=4),
 )
-@settings(max_examples=300)
+@settings(max_examples=effort(300))
 def test_events_with_several_things_wrong(kind: str, changes: dict[str, Any]) -> None:
     compare(text({**EXAMPLES[kind], **changes}))
 
@@ -151,7 +152,7 @@ WORDS = st.text(st.sampled_from('aé浙江!😀\\"[]{}\x7f\u200b\u2028\xad\ue000
 
 
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(IDS), WORDS | st.none(), max_size=5), st.booleans())
-@settings(max_examples=600)
+@settings(max_examples=effort(600))
 def test_ids_in_any_script_however_they_are_written(kind: str, changes: dict[str, Any], is_short: bool) -> None:
     example = EXAMPLES[kind]
     if is_short:  # what is required alone, so that Chinese stands in few places or in one
@@ -194,7 +195,7 @@ def test_nothing_but_an_array_is_left_to_the_decoder_of_arrays(value: Any, befor
 
 
 @given(st.sampled_from(KINDS), st.sampled_from(KINDS))
-@settings(max_examples=60)
+@settings(max_examples=effort(60))
 def test_an_event_under_another_type(kind: str, other: str) -> None:
     compare(text({**EXAMPLES[kind], "type": other}))
 
@@ -263,7 +264,7 @@ def test_text_that_json_readers_differ_about(name: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(max_examples=effort(300))
 def test_damaged_text(data: st.DataObject) -> None:
     raw = bytearray(text(EXAMPLES[data.draw(st.sampled_from(KINDS))]))
     for _ in range(data.draw(st.integers(1, 3))):

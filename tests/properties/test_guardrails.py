@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.bidding import Emergency, Plan, Situation, decide
 from pipeline.roi import Return
 from schemas.settings import BiddingSettings
+from tests.effort import effort
 from tests.strategies import START_MS
 
 SETTINGS = BiddingSettings()
@@ -58,7 +59,7 @@ def plans(draw: st.DrawFn, now_ms: int) -> Plan:
 
 
 @given(situations(), st.data())
-@settings(max_examples=600, suppress_health_check=[HealthCheck.filter_too_much])  # a hold says nothing here
+@settings(max_examples=effort(600), suppress_health_check=[HealthCheck.filter_too_much])  # a hold says nothing here
 def test_no_step_leaves_its_limits(now: Situation, data: Any) -> None:
     plan = data.draw(plans(now.now_ms))
     decision = decide(plan, now, SETTINGS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline import Engine
 from schemas import topics
 from schemas.settings import CurrencySettings, Settings
+from tests.effort import effort
 from tests.oracle import COUNTED, Oracle
 from tests.scenario import RATES, Line, scenario
 from tests.strategies import Record, logs
@@ -57,7 +58,7 @@ def test_a_long_log_with_everything_in_it_adds_up(seed: int, *, stamped: bool) -
 
 
 @given(logs(max_records=40), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 def test_any_log_adds_up(log: list[Record], stamped: bool) -> None:
     oracle, engine = Oracle(), Engine()
     for offset, stamp, value, key in log:
@@ -113,7 +114,7 @@ def watch(log: list[tuple[Record, tuple[int | None, ...]]], engine: Engine, orac
 
 
 @given(logs(max_records=40, max_rooms=2))
-@settings(max_examples=30)
+@settings(max_examples=effort(30))
 def test_every_emitted_window_counts_what_happened_in_it(log: list[Record]) -> None:
     watch([(record, ()) for record in log], Engine(), Oracle())
 

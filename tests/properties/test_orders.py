@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline import Engine
+from tests.effort import effort
 from tests.strategies import START_MS, Event
 
 STATUSES = ("created", "refunded", "refunded", "cancelled")
@@ -49,7 +50,7 @@ def orders(draw: st.DrawFn, *, payments: int = 1) -> list[Event]:
 
 
 @given(orders(), st.data())
-@settings(max_examples=200)
+@settings(max_examples=effort(200))
 def test_any_order_of_arrival_gives_the_same_money(events: list[Event], data: st.DataObject) -> None:
     assert money_of(data.draw(st.permutations(events))) == money_of(events)
 

@@ -18,6 +18,7 @@ from pipeline.rekey import RekeyError, rekey
 from pipeline.snapshot import dump, load_room, load_star
 from schemas.settings import Settings
 from tests import scenario
+from tests.effort import effort
 
 BEGIN_MS = scenario.BEGIN_MS
 OWN = Settings(trust_log=True)
@@ -92,7 +93,7 @@ def home_of(n_partitions: int) -> Any:
     return lambda room: partition_of(room, n_partitions)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=effort(40), deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 6))
 def test_every_room_lands_once_and_goes_on_as_if_nothing_had_happened(seed: int, before: int, more: int) -> None:
     random, stamp_ms = Random(seed), BEGIN_MS

@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 from pipeline import Engine, Output
 from pipeline import Record as AnyRecord
 from schemas.settings import CurrencySettings, EngineSettings, Policy, Settings
+from tests.effort import effort
 from tests.scenario import RATES, scenario
 from tests.strategies import Record, logs
 
 STAR = "*"
+QUOTA_PER_S = 4
+"""Two events a tick: small enough for rooms to be over it now and then."""
 Told = tuple[str, str, bytes]
 
 
 def trusting() -> Engine:
     """An engine for which unsigned controls count, as in replayed files."""
-    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES)))
+    quota = EngineSettings(room_events_per_s=QUOTA_PER_S)
+    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES), engine=quota))
 
 
 def shown(outputs: list[Output]) -> list[Told]:
@@ -51,7 +55,9 @@ def long_log(*, stamped: bool, seed: int = 4, n_records: int = 3_000) -> list[An
 
 def for_every_room(number: int, now_ms: int) -> bytes:
     """Return one of the controls that belong to no room: the kill switch, a silence, another policy."""
-    engine = EngineSettings(emit_interval_ms=(1_000, 5_000, 2_000)[number % 3])
+    engine = EngineSettings(
+        emit_interval_ms=(1_000, 5_000, 2_000)[number % 3], room_events_per_s=(QUOTA_PER_S, 5_000, 2)[number % 3]
+    )
     policy = Policy(engine=engine, currency=CurrencySettings(rates=RATES))
     action, args = (
         ("kill_switch", {"on": True}),
@@ -94,19 +100,22 @@ class Store:
         return engine
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stamped", [True, False])
 def test_chunks_of_any_size_give_the_same_output(*, stamped: bool) -> None:
-    log = long_log(stamped=stamped)
+    log = long_log(stamped=stamped, n_records=effort(3_000))
     whole = run(one := trusting(), log, 10_000)
     assert len(whole) > 500
+    assert one.counters.n_shed > 20
     for chunk in (1, 7):
         assert run(engine := trusting(), log, chunk) == whole
         assert engine.summary() == one.summary()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stamped", [True, False])
 def test_a_process_that_dies_after_every_record_tells_the_same(*, stamped: bool) -> None:
-    log = long_log(stamped=stamped)
+    log = long_log(stamped=stamped, n_records=effort(3_000))
     whole = trusting()
     expected = run(whole, log, 10_000)
     store = Store()
@@ -124,7 +133,7 @@ def test_a_process_that_dies_after_every_record_tells_the_same(*, stamped: bool)
 
 
 @given(logs(max_records=25), st.booleans(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=effort(60))
 def test_a_restored_engine_skips_what_it_knows_and_goes_on(log: list[Record], stamped: bool, data: Any) -> None:
     if not stamped:
         log = [(offset, None, value, key) for offset, _, value, key in log]
@@ -197,7 +206,7 @@ def staggered(log: list[Any], random: Random, *, crashes: float, pace: float) ->
 
 
 @given(logs(max_records=30), st.integers(0, 2**32), st.sampled_from((0.1, 0.4, 0.8)))
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 def test_rooms_saved_each_at_its_own_moment_give_the_same_output(log: list[Record], seed: int, pace: float) -> None:
     whole = trusting()
     expected = run(whole, log, 10_000)
@@ -218,7 +227,7 @@ def test_a_long_log_with_rooms_saved_each_at_its_own_moment_gives_the_same_outpu
 
 
 @given(logs(max_records=30), st.data())
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 def test_rooms_ahead_of_the_partition_skip_what_they_know(log: list[Record], data: Any) -> None:
     """One checkpoint, each room at a moment of its own after it, one crash: as small as it can be told."""
     begun = data.draw(st.integers(0, len(log)), label="checkpoint after")

@@ -32,8 +32,15 @@ class Log:
         self.sent: list[Sent] = []
         self.partitions: set[int] = set()
         self.n_failures = 0
+        self.ticked_ts: int | None = TS
         self.clock = Clock(
-            self.send, lambda: self.partitions, policy=POLICY, versions={"engine": 1}, control_key=KEY, ticks=ticks
+            self.send,
+            lambda: self.partitions,
+            policy=POLICY,
+            versions={"engine": 1},
+            control_key=KEY,
+            ticked_ts=lambda _: self.ticked_ts,
+            ticks=ticks,
         )
 
     async def send(
@@ -81,7 +88,7 @@ def test_records_carry_their_moment_as_ts_and_as_stamp_and_are_signed() -> None:
     control, tick = log.sent
     assert (control.stamp_ms, control.message["ts"]) == (TS, TS)
     assert (tick.stamp_ms, tick.message["ts"]) == (TS, TS)
-    assert tick.message == {"type": "tick", "event_id": f"tick-3-{TS}", "room_id": "*", "ts": TS}
+    assert tick.message == {"type": "tick", "event_id": f"tick-3-{TS}", "room_id": "*", "ts": TS, "every_ms": 1_000}
     assert is_signed(control.message, KEY)
     assert control.message["control_id"] == f"policy-{POLICY.version()}-3-{TS}"
 
@@ -115,3 +122,14 @@ def test_a_broker_that_does_not_answer_costs_ticks_and_nothing_else() -> None:
 
 def test_the_wall_clock_is_in_milliseconds_of_this_century() -> None:
     assert 1_700_000_000_000 < now_ms() < 4_102_444_800_000
+
+
+def test_a_tick_promises_the_next_one_once_the_worker_has_come_to_its_last_ones() -> None:
+    log = Log()
+    log.partitions = {0}
+    promised = []
+    for ticked_ts in (None, TS - 3_600_000, TS - 10_001, TS - 10_000, TS):
+        log.ticked_ts = ticked_ts
+        asyncio.run(log.clock.beat(TS))
+        promised.append(log.sent[-1].message["every_ms"])
+    assert promised == [0, 0, 0, 1_000, 1_000]

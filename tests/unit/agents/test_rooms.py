@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from schemas.base import EVERY_ROOM
 from schemas.settings import Settings
 from tests import chain_engine
 from tests.chain_engine import ChainEngine
+from tests.effort import LONG, effort
 from tests.memory_kafka import Broker, Client, CrashError
 from tests.scenario import RATES, scenario
 
@@ -26,9 +29,12 @@ SETTINGS = Settings.model_validate(
     {"privacy_key": "p" * 32, "control_key": "c" * 32, "trust_log": True, "currency": {"rates": RATES}}
 )
 MAX_RESTARTS = 20
+STRIDE = 1 if effort(LONG) == LONG else 3
+"""Every step is interrupted; in the quick profile each of three seeds takes a third of its own."""
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Case:
     """An engine, its log, and what the log goes on with."""
 
     make: Callable[[], EngineLike]
@@ -36,17 +42,22 @@ class Case(NamedTuple):
     later: Records
     chunk: int
 
+    @cached_property
     def messages(self) -> Counter[tuple[str, bytes, bytes]]:
-        """Return what one engine that sees the log once says."""
+        """What one engine that sees the log once says."""
         return Counter((out.topic, out.key.encode(), out.json()) for out in self.make().process(self.records))
 
-    def later_messages(self, states: Mapping[str, bytes] | None = None) -> list[bytes]:
-        """Return what an engine says to the rest of the log: from these states, or after the whole log."""
+    @cached_property
+    def later_messages(self) -> list[bytes]:
+        """What an engine that has seen the whole log says to the rest of it."""
         engine = self.make()
-        if states is None:
-            engine.process(self.records)
-        else:
-            engine.restore(states)
+        engine.process(self.records)
+        return [out.json() for out in engine.process(self.later)]
+
+    def messages_after(self, states: Mapping[str, bytes]) -> list[bytes]:
+        """Return what an engine says to the rest of the log from these states."""
+        engine = self.make()
+        engine.restore(states)
         return [out.json() for out in engine.process(self.later)]
 
 
@@ -138,15 +149,15 @@ def states_of(broker: Broker) -> Mapping[str, bytes]:
 
 def assert_exact(case: Case, broker: Broker, said: str) -> None:
     """The messages are an uninterrupted run's, and the states go on as its own would, compacted or not."""
-    expected = case.messages()
+    expected = case.messages
     seen = set(broker.messages)
     assert expected.keys() - seen == set(), f"{said}: lost"
     assert seen - expected.keys() == set(), f"{said}: made up"
     assert broker.committed == len(case.records) - 1, f"{said}: not acknowledged"
-    later = case.later_messages()
-    assert case.later_messages(states_of(broker)) == later, f"{said}: the states differ"
+    later = case.later_messages
+    assert case.messages_after(states_of(broker)) == later, f"{said}: the states differ"
     broker.compact()
-    assert case.later_messages(states_of(broker)) == later, f"{said}: the states differ once compacted"
+    assert case.messages_after(states_of(broker)) == later, f"{said}: the states differ once compacted"
 
 
 def run_whole(case: Case, seed: int) -> tuple[Broker, Client]:
@@ -160,7 +171,7 @@ def run_whole(case: Case, seed: int) -> tuple[Broker, Client]:
 def test_without_an_interruption_every_message_is_sent_once(case: Case) -> None:
     broker, client = run_whole(case, 1)
     assert len(broker.messages) > 50
-    assert Counter(broker.messages) == case.messages()
+    assert Counter(broker.messages) == case.messages
     assert_exact(case, broker, "whole")
     assert client.steps.keys() >= {
         "load", "send changelog", "confirm changelog", "is ours", "acknowledge", "before commit", "after commit"
@@ -198,19 +209,21 @@ async def crash_then_recover(case: Case, seed: int, crash_at: int) -> tuple[Brok
     return broker, name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_after_a_crash_at_any_step_nothing_is_missing_and_nothing_is_new(seed: int) -> None:
     case = chain_case(seed)
     _, whole = run_whole(case, seed)
-    for crash_at in range(1, whole.n_steps + 1):
+    for crash_at in range(1 + seed % STRIDE, whole.n_steps + 1, STRIDE):
         broker, name = asyncio.run(crash_then_recover(case, seed, crash_at))
         assert_exact(case, broker, f"crash at step {crash_at}, {name}")
 
 
+@pytest.mark.long
 def test_after_a_crash_the_real_engine_goes_on_as_if_there_had_been_none() -> None:
     case = real_case()
     _, whole = run_whole(case, 1)
-    for crash_at in sorted(Random(4).sample(range(1, whole.n_steps), 12)):
+    for crash_at in sorted(Random(4).sample(range(1, whole.n_steps), effort(12))):
         broker, name = asyncio.run(crash_then_recover(case, 1, crash_at))
         assert_exact(case, broker, f"crash at step {crash_at}, {name}")
 
@@ -235,14 +248,13 @@ async def stop_replace_go_on(case: Case, seed: int, stop_at: int, successor_step
     return broker
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_worker_that_was_taken_for_dead_at_any_step_harms_nothing_when_it_wakes(seed: int) -> None:
     case = chain_case(seed)
     _, whole = run_whole(case, seed)
     random = Random(seed)
-    for stop_at in range(1, whole.n_steps):
-        if whole.n_steps == stop_at:
-            continue
+    for stop_at in range(1 + seed % STRIDE, whole.n_steps, STRIDE):
         until = random.choice((None, random.randrange(2, whole.n_steps)))
         broker = asyncio.run(stop_replace_go_on(case, seed, stop_at, until))
         assert_exact(case, broker, f"stopped at step {stop_at}, its successor at {until}")
@@ -282,7 +294,7 @@ def test_the_engine_s_failure_names_partition_and_offset() -> None:
 
     async def story() -> None:
         case = chain_case(1)
-        worker = Worker(case._replace(make=Failing), Client(Broker(case.records), Random(1)))
+        worker = Worker(replace(case, make=Failing), Client(Broker(case.records), Random(1)))
         shard = await worker.begin()
         await worker.rooms.apply(shard, case.records[:10])
         with pytest.raises(EngineError, match="offsets 10 to 19 of partition 0, at offset 13 got ZeroDivisionError"):

@@ -106,7 +106,8 @@ def test_every_contender_has_its_module_and_the_foreign_ones_exact_versions() ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--job", "sing"], "--job must be one of count, engine, replay, got 'sing'"),
+        (["--job", "sing"], "--job must be one of count, engine, replay, latency, backlog, recovery, got 'sing'"),
+        (["--job", "count", "--job", "latency"], "--job must be one of latency, backlog, recovery, got 'count'"),
         (["--contenders", "roompulse,spark"], "--contenders must be one of roompulse, faust, "),
         (["--broker", "127.0.0.1:9092"], "--broker must be auto, embedded or kafka://host:port"),
         (["--rooms", "0"], "--rooms"),

@@ -57,7 +57,7 @@ def test_every_cause_action_mode_and_status_has_words() -> None:
 
 
 def test_every_metric_under_watch_has_words() -> None:
-    assert {watched.metric for watched in WATCHED} | {"delivery", "freshness_s"} <= set(METRICS)
+    assert {watched.metric for watched in WATCHED} | {"delivery", "freshness_s", "n_shed"} <= set(METRICS)
 
 
 @pytest.mark.parametrize("table", [CAUSES, METRICS, REASONS, ACTIONS, MODES, STATUSES])

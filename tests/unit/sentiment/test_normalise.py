@@ -1,12 +1,14 @@
 """One spelling for every comment, reached in one step."""
 
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sentiment import normalise
+from tests.effort import LONG, effort
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=60)
 
@@ -39,11 +41,15 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(once) == once
 
 
+@pytest.mark.long
 def test_every_character_is_a_fixed_point_after_one_step() -> None:
+    # Those that nobody has assigned are many and all treated alike.
+    bare = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in ("Cn", "Co")]
+    left_out = set(bare) - set(bare[:: 1 if effort(LONG) == LONG else 16])
     unstable = [
         hex(code)
         for code in range(sys.maxunicode + 1)
-        if (once := normalise(f"a{chr(code)}\u0301 {chr(code) * 5}")) != normalise(once)
+        if code not in left_out and (once := normalise(f"a{chr(code)}\u0301 {chr(code) * 5}")) != normalise(once)
     ]
     assert unstable == []
 

@@ -15,10 +15,11 @@ from pipeline.sentiment.model import MAX_RECENT, MAX_RECENT_CHARACTERS, read_lex
 from pipeline.sentiment.topics import read_topics
 from schemas.decode import decode
 from tests import sentiment_oracle as plain
+from tests.effort import effort
 
 LEXICON = sorted(read_lexicon())
 TERMS = sorted({*LEXICON, *read_topics()})
-N_TEXTS = 20_000
+N_TEXTS = effort(20_000)
 # What decides where a term, a word, a clause or a run begins and ends, and what a comment is hidden with.
 JOINTS = [
     *" ,.!?'~:;。、，！？～：’\n\t\0", "  ", "a", "z", "S", "É", "é", "e\u0301", "İ", "\u212a", "ß", "1", "9", "１",
@@ -39,17 +40,18 @@ def check(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=60))
-@settings(max_examples=500)
+@settings(max_examples=effort(500))
 def test_any_text(text: str) -> None:
     check(text)
 
 
 @given(st.lists(st.sampled_from(TERMS) | st.sampled_from(JOINTS) | st.text(max_size=2), max_size=16).map("".join))
-@settings(max_examples=1_000)
+@settings(max_examples=effort(1_000))
 def test_terms_in_every_company(text: str) -> None:
     check(text)
 
 
+@pytest.mark.long
 def test_a_seeded_mass_of_texts() -> None:
     rng = random.Random(20)
     texts: set[str] = set()

@@ -25,33 +25,16 @@ from agents.broker import (
     BrokerUnavailableError,
     EmbeddedBroker,
 )
+from tests.integration.deployment import DEADLINE_S, await_true, is_alive
 
 pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DEADLINE_S = 30.0
-POLL_S = 0.02
 SESSION_TIMEOUT_MS = 4_000  # must be above the mock's first join of 3 s
 TS_2019_MS = 1_546_300_800_123
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; a dead one whose parent has not asked for its end yet does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
-def await_true(condition: Callable[[], bool], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"gave up waiting: {what}"
-        time.sleep(POLL_S)
 
 
 @contextmanager
