@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
 from pipeline.bidding import Plan
@@ -44,6 +45,7 @@ _SHARED: Final = UNIT["n_shared_device"]
 _REPEAT: Final = UNIT["n_repeats"]
 _FLAGS: Final = {"like": 1, "share": 2, "follow": 2, "product_click": 4, "add_to_cart": 4}
 """What an interaction says about its visit, see `pipeline.quality.visits`."""
+_COST: Final = UNIT["cost_minor"]
 _COUNTS: Final = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
 
 
@@ -216,11 +218,13 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     amount = convert(event.amount_minor, factor)
     fingerprint = ctx.identities.fingerprint(event.order_id)
     order = room.ledger.get(fingerprint, room.session.number, now_ms, room.offset)
+    before, saved = order.worth(), order.costs_back()
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
         _describe(room, order, event, channel, (fingerprint, user))
     elif event.status == "paid":
         _describe(room, order, event, channel, (fingerprint, user))
+        _value(room, order, event, factor, ctx)
         effects = Ledger.pay(order, event.ts, amount)
     elif event.status == "refunded":
         effects = Ledger.refund(order, event.ts, amount)
@@ -228,6 +232,9 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
         effects = Ledger.cancel(order, event.ts)
     for effect in effects:
         _book(room, order, effect, order.channel or channel)
+    if effects and order.paid_ts >= 0:
+        room.returns.n_news += sum(e.amount for e in effects if e.field in ("n_orders_paid", "n_refunds"))
+        _settle(room, order, before, saved, order.channel or channel)
 
 
 def _describe(room: RoomState, order: Order, event: Any, channel: str, whose: tuple[bytes, int | None]) -> None:
@@ -238,6 +245,10 @@ def _describe(room: RoomState, order: Order, event: Any, channel: str, whose: tu
         order.channel = channel
     if event.attribution is not None:
         order.is_attributed = event.attribution in ("direct", "indirect")
+    if event.touch_ts is not None:
+        order.touch_ts = event.touch_ts
+    if event.product_id is not None:
+        order.product = room.returns.product(event.product_id)
     fingerprint, user = whose
     if user is None:
         return
@@ -260,7 +271,35 @@ def _book_flips(room: RoomState, now_ms: int) -> None:
             room.count(order.paid_ts, order.channel, -order.paid_minor * UNIT["gmv_valid"], is_past=is_past)
             for ts, amount in order.refunded():
                 room.count(ts, order.channel, -amount * UNIT["refund_valid"], is_past=is_past)
+        before = order.worth()
         order.is_valid = False
+        _settle(room, order, before, order.costs_back(), order.channel)
+
+
+def _value(room: RoomState, order: Order, event: Any, factor: Fraction | int, ctx: Context) -> None:
+    """Keep what the payment says of its costs and its customer."""
+    if order.paid_ts >= 0:
+        return
+    if event.goods_cost_minor is not None:
+        order.cost_minor = convert(event.goods_cost_minor + (event.commission_minor or 0), factor)
+    if event.is_new_customer is not None:
+        roi = ctx.policy.roi
+        weight = roi.new_customer_weight if event.is_new_customer else roi.returning_customer_weight
+        order.worth_ppm = round(weight * 1_000_000)
+    order.risk_ppm = room.returns.refunds.factor(order.product)
+
+
+def _settle(room: RoomState, order: Order, before: tuple[int, int], saved: list[tuple[int, int]], channel: str) -> None:
+    """Book what an order is worth now in the cohort of its touch, and what its refunds save of its costs."""
+    returns, is_past = room.returns, order.paid_ts < room.session.begins_ts
+    after = order.worth()
+    if after != before:
+        has_touch = order.touch_ts >= 0
+        at_ms = min(order.touch_ts, order.paid_ts) if has_touch else order.paid_ts
+        returns.order(at_ms, channel, before, after, room.evaluated_ms, is_past=is_past, has_touch=has_touch)
+    for savings, unit in ((saved, _COST), (order.costs_back(), -_COST)):
+        for ts, amount in savings:
+            room.count(ts, channel, amount * unit, is_past=is_past)
 
 
 def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
@@ -268,6 +307,11 @@ def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
     is_refund = field in ("refund_minor", "n_refunds")
     is_past = (order.paid_ts if is_refund else effect.ts) < room.session.begins_ts
     counted = amount * UNIT[field]
+    if order.cost_minor >= 0:
+        if field == "gmv_minor":
+            counted += amount * UNIT["gmv_costed"] + order.cost_minor * _COST
+        elif field == "refund_minor":
+            counted += amount * UNIT["refund_costed"]
     if order.is_attributed:
         if field == "n_orders_paid":
             counted += amount * UNIT["n_paid_attributed"]
@@ -309,7 +353,9 @@ def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
         step = SpendIncrement(impressions, clicks, cost)
     counted = step.impressions * UNIT["impressions"] + step.clicks * UNIT["clicks"]
     counted += step.cost_minor * UNIT["spend_minor"]
-    room.count(event.ts, room.channel_of(name, ctx.max_channels), counted, is_past=is_past)
+    channel = room.channel_of(name, ctx.max_channels)
+    room.count(event.ts, channel, counted, is_past=is_past)
+    room.returns.spend(event.ts, channel, step.cost_minor, room.evaluated_ms, is_past=is_past)
 
 
 def _on_plan(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:

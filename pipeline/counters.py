@@ -19,7 +19,7 @@ NAMES: Final = (
     "n_suspect", "n_shared_device", "n_repeats", "n_no_consent", *(f"topic:{topic}" for topic in TOPICS),
     "impressions", "clicks", "spend_minor", "n_orders_created", "n_orders_paid", "gmv_minor",
     "n_paid_attributed", "gmv_attributed", "gmv_valid", "n_refunds", "refund_minor", "refund_attributed",
-    "refund_valid", "gift_minor",
+    "refund_valid", "gift_minor", "gmv_costed", "refund_costed", "cost_minor",
 )  # fmt: skip
 """Every counter of a window; its place is its digit. Snapshots hold these numbers: append, never reorder."""
 
@@ -41,6 +41,7 @@ FIRST_TOPIC: Final = 16
 (
     IMPRESSIONS, CLICKS, SPEND, N_ORDERS_CREATED, N_ORDERS_PAID, GMV,
     N_PAID_ATTRIBUTED, GMV_ATTRIBUTED, GMV_VALID, N_REFUNDS, REFUND, REFUND_ATTRIBUTED, REFUND_VALID, GIFT,
+    GMV_COSTED, REFUND_COSTED, COST,
 ) = range(FIRST_TOPIC + len(TOPICS), len(NAMES))  # fmt: skip
 
 _N_BYTES: Final = len(NAMES) * _BITS // 8
@@ -49,7 +50,11 @@ _MASK: Final = (1 << _BITS) - 1
 _BIAS: Final = sum(_HALF << (_BITS * place) for place in range(len(NAMES)))
 """Makes every digit positive; with its top bit turned back, a digit is a signed integer in two's complement."""
 _signed: Final = Struct(f"<{len(NAMES)}q").unpack
-MONEY: Final = (SPEND, GMV, GMV_ATTRIBUTED, GMV_VALID, REFUND, REFUND_ATTRIBUTED, REFUND_VALID, GIFT)
+MONEY: Final = (
+    SPEND, GMV, GMV_ATTRIBUTED, GMV_VALID, REFUND, REFUND_ATTRIBUTED, REFUND_VALID, GIFT, GMV_COSTED, REFUND_COSTED,
+    COST,
+)  # fmt: skip
+"""`gmv_costed`, `refund_costed`: of orders whose own costs are known; `cost_minor`: those costs, of what stays sold."""
 
 
 def unpack(packed: Packed) -> Counts:

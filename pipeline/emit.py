@@ -4,59 +4,53 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES
+from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Context
-from pipeline.counters import (
-    GMV,
-    GMV_ATTRIBUTED,
-    GMV_VALID,
-    PLACE,
-    REFUND,
-    REFUND_ATTRIBUTED,
-    REFUND_VALID,
-    SPEND,
-    Counts,
-    unpack,
-)
+from pipeline.counters import N_ORDERS_PAID, PLACE, Counts, unpack
 from pipeline.metrics import PRIOR, compute, told_counts
 from pipeline.quality import ivt_interval, ivt_ratio, judged
-from pipeline.roi import Return, matured_spend, returns, roas
+from pipeline.roi import Learned, Return, curve_of, due, returns
+from pipeline.roi.cohorts import CHANNEL_COHORTS
+from pipeline.roi.shift import shift
 from pipeline.room import RoomState
 from pipeline.samples import counted, middle
 from pipeline.sketches import bin_value, quantile
 from schemas.base import MAX_INTEGER, capped
 
+QUARTER, HOUR = 2, 3
+"""Places of the windows of 900 s and 3,600 s."""
 NAMES = tuple(str(reach_ms // 1_000) for reach_ms, _ in ROOM_ZONES)
 
 
 class View:
     """A room's windows at one evaluation, each summed once; by their place, from the shortest to the longest."""
 
-    __slots__ = ("amounts", "counts", "ctx", "now_ms", "returns", "room", "session", "session_return")
+    __slots__ = ("amounts", "counts", "ctx", "learned", "now_ms", "returns", "room", "session", "session_return")
 
     def __init__(self, room: RoomState, now_ms: int, ctx: Context) -> None:
         self.room, self.now_ms, self.ctx = room, now_ms, ctx
         roi = ctx.policy.roi
-        matured = matured_spend(room.spent, now_ms, roi.conversion_delay_s)
+        state, begins_ts = room.returns, room.session.begins_ts
+        self.learned = Learned(state.dispersion_ppm, state.refunds.n_refunds)
+        state.room.expire(now_ms)
+        dues = due(state.room, now_ms, curve_of(state, roi, room.config.stage), state.refunds, begins_ts)
         self.counts: list[Counts] = []
         self.amounts: list[dict[int, int]] = []
         self.returns: list[Return] = []
         total, samples = None, None
-        sums = zip(room.windows.totals(), room.amounts.windows(), matured, strict=True)
-        for place, (packed, amounts, due) in enumerate(sums):
+        sums = zip(room.windows.totals(), room.amounts.windows(), strict=True)
+        for place, (packed, amounts) in enumerate(sums):
             # What a longer window adds to a shorter one is often nothing: then all of it is the same.
             is_same = packed == total
             self.counts.append(self.counts[-1] if is_same else unpack(packed))
-            has_same_amounts = amounts == samples
-            self.amounts.append(self.amounts[-1] if has_same_amounts else counted(amounts))
-            if is_same and has_same_amounts and due == matured[place - 1]:
+            self.amounts.append(self.amounts[-1] if amounts == samples else counted(amounts))
+            if is_same and dues[place] == dues[place - 1]:
                 self.returns.append(self.returns[-1])
             else:
-                self.returns.append(returns(self.counts[-1], self.amounts[-1], due, roi))
+                self.returns.append(returns(self.counts[-1], dues[place], self.learned, roi))
             total, samples = packed, amounts
         self.session = unpack(room.windows.session)
-        due = matured[-1].with_rest(self.session[SPEND])
-        self.session_return = returns(self.session, room.amounts.session, due, roi)
+        self.session_return = returns(self.session, dues[-1], self.learned, roi)
 
     def windows(self) -> dict[str, dict[str, Any]]:
         """Return the metrics of each window by its length in seconds, and of the session."""
@@ -88,6 +82,11 @@ class View:
                 n_online = room.online(now_ms - ROOM_ZONES[place][0], now_ms)
                 if n_online is not None:
                     out[NAMES[place]] = {**metrics, "n_online": n_online}
+        if room.session.begins_ts >= 0 and self.counts[HOUR][N_ORDERS_PAID] > 0:
+            watched_s = (now_ms - room.session.begins_ts) / 1_000
+            moved = shift(self.counts[QUARTER], self.counts[HOUR], watched_s)
+            if moved is not None:
+                out[NAMES[QUARTER]] = {**out[NAMES[QUARTER]], "return_shift": moved}
         out["session"] = self.session_metrics()
         return out
 
@@ -126,17 +125,16 @@ class View:
         return metrics
 
     def channels(self) -> dict[str, dict[str, Any]]:
-        """Return each channel's metrics over 300 s and the session; its return is read without a delay curve."""
+        """Return each channel's metrics over 300 s and the session, its return by the channel's own delay curve."""
         self.room.expire_channels(self.now_ms)
         name_of_window = str(CHANNEL_ZONES[0][0] // 1_000)
-        return {
-            name: {
-                name_of_window: self._channel(unpack(windows.zones[0].total)),
-                "session": self._channel(unpack(windows.session)),
-            }
-            for name, windows in sorted(self.room.channels.items())
-            if windows.session or windows.zones[0].total
-        }
+        out = {}
+        for name, windows in sorted(self.room.channels.items()):
+            if windows.session or windows.zones[0].total:
+                rolling, session = unpack(windows.zones[0].total), unpack(windows.session)
+                short, whole = self._returns(name, rolling, session)
+                out[name] = {name_of_window: self._channel(rolling, short), "session": self._channel(session, whole)}
+        return out
 
     def segments(self) -> dict[str, dict[str, Any]]:
         """Return each segment's invalid share of the session's visits, where enough were judged."""
@@ -149,12 +147,16 @@ class View:
                 told[name] = {"session": {"ivt_ratio": share, "ivt_low": interval[0], "ivt_high": interval[1]}}
         return dict(sorted(told.items()))
 
-    def _channel(self, counts: Counts) -> dict[str, Any]:
-        spend = counts[SPEND]
-        whole = roas(counts[GMV] - counts[REFUND], spend)
-        attributed = roas(counts[GMV_ATTRIBUTED] - counts[REFUND_ATTRIBUTED], spend)
-        valid = roas(counts[GMV_VALID] - counts[REFUND_VALID], spend)
-        returned = Return(whole, attributed, valid, None, None, None, None)
+    def _returns(self, channel: str, rolling: Counts, session: Counts) -> tuple[Return, Return]:
+        room, roi = self.room, self.ctx.policy.roi
+        state = room.returns
+        cohorts = state.channels.get(channel) or Windows(CHANNEL_COHORTS)
+        cohorts.expire(self.now_ms)
+        curve = curve_of(state, roi, room.config.stage, channel)
+        dues = due(cohorts, self.now_ms, curve, state.refunds, room.session.begins_ts)
+        return returns(rolling, dues[0], self.learned, roi), returns(session, dues[-1], self.learned, roi)
+
+    def _channel(self, counts: Counts, returned: Return) -> dict[str, Any]:
         told = told_counts(tuple(self.room.kinds))
         return compute(counts, self.ctx.policy, returned, told=told, dwell_p50_ms=None, n_users=None, n_active=None)
 

@@ -29,6 +29,7 @@ from pipeline.inbox import LARGEST_BYTES, Inbox, catch_up
 from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
 from pipeline.output import Output
 from pipeline.retirement import Departures
+from pipeline.roi import refresh
 from pipeline.room import Farewell, RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
@@ -562,6 +563,7 @@ class Engine:
             room.config.mode = bidding.max_mode
         room.review(now_ms, ctx)
         room.is_changed |= room.fold(now_ms)
+        refresh(room.returns, room.ledger, ctx.policy.roi, room.config.stage, now_ms)
         phase = self._phase(room)
         is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
         if is_emission or room.is_feed_dull or now_ms >= room.feeds_due_ms or len(room.feed_states) != len(room.feeds):

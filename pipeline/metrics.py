@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from pipeline.counters import (
     CLICKS,
+    COST,
     DWELL_MS,
     FIRST_TOPIC,
     GMV,
+    GMV_COSTED,
     IMPRESSIONS,
     N_ADD_TO_CART,
     N_BOUNCES,
@@ -22,6 +24,7 @@ from pipeline.counters import (
     N_SCORED,
     PLACE,
     REFUND,
+    REFUND_COSTED,
     SENTIMENT_MILLI,
     SPEND,
     TOPICS,
@@ -97,16 +100,16 @@ def compute(
         metrics["n_users"] = n_users
         if n_users:
             interaction = metrics["interaction_ratio"] = round(min(1.0, (n_active or 0) / n_users), 6)
-    spend = counts[SPEND]
     if (paid := counts[N_ORDERS_PAID]) > 0:
         metrics["aov_minor"] = rounded_ratio(counts[GMV], paid)
-    if (impressions := counts[IMPRESSIONS]) > 0:
+    roi = policy.roi
+    if (impressions := counts[IMPRESSIONS]) >= roi.min_impressions:
         metrics["ctr"] = round(counts[CLICKS] / impressions, 6)
-    if (clicks := counts[CLICKS]) > 0:
+    if (clicks := counts[CLICKS]) >= roi.min_clicks:
         metrics["cvr"] = round(counts[N_PAID_ATTRIBUTED] / clicks, 6)
-    if (product_clicks := counts[N_PRODUCT_CLICKS]) > 0:
+    if (product_clicks := counts[N_PRODUCT_CLICKS]) >= roi.min_clicks:
         metrics["cart_ratio"] = round(counts[N_ADD_TO_CART] / product_clicks, 6)
-    if (created := counts[N_ORDERS_CREATED]) > 0:
+    if (created := counts[N_ORDERS_CREATED]) >= roi.min_orders_created:
         metrics["pay_ratio"] = round(paid / created, 6)
     if (n_leaves := counts[N_LEAVES]) > 0:
         metrics["bounce_ratio"] = round(counts[N_BOUNCES] / n_leaves, 6)
@@ -129,9 +132,20 @@ def compute(
             metrics["roas_mature"] = returned.mature
             if returned.low is not None:
                 metrics["roas_low"], metrics["roas_high"] = returned.low, returned.high
-    margin = policy.roi.margin_ratio
-    if margin is not None:
-        # Margin in millionths keeps the money exact.
-        net = (counts[GMV] - counts[REFUND]) * round(margin * 1_000_000)
-        metrics["contribution_minor"] = rounded_ratio(net, 1_000_000) - spend
+    earned = contribution_minor(counts, roi.margin_ratio)
+    if earned is not None:
+        metrics["contribution_minor"] = earned
     return metrics
+
+
+def contribution_minor(counts: Counts, margin: float | None) -> int | None:
+    """Return what is left of net sales after their costs and the spend; None while some costs are unknown.
+
+    Orders that named their goods' cost and commission count with those, the others with the configured margin.
+    """
+    costed = counts[GMV_COSTED] - counts[REFUND_COSTED]
+    rest = counts[GMV] - counts[REFUND] - costed
+    if margin is None and (counts[GMV_COSTED] <= 0 or counts[GMV] != counts[GMV_COSTED] or rest != 0):
+        return None
+    # Margin in millionths keeps the money exact.
+    return costed - counts[COST] + rounded_ratio(rest * round((margin or 0.0) * 1_000_000), 1_000_000) - counts[SPEND]

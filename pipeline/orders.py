@@ -32,6 +32,38 @@ class Order(msgspec.Struct, array_like=True, gc=False):
     touched_ms: int = 0
     touched: int = -1
     """Offset of the last record about it."""
+    touch_ts: int = -1
+    product: int = 0
+    """Number of the product in its room; 0 is not told apart."""
+    cost_minor: int = -1
+    """Goods and commission; -1 where the payment did not say."""
+    worth_ppm: int = 1_000_000
+    """Weight of its customer, new or returning."""
+    risk_ppm: int = 1_000_000
+    """How often its product came back against the room's mean, as known when it was paid."""
+
+    def worth(self) -> tuple[int, int]:
+        """Return what the order counts for in a matured return, and its part that may still come back."""
+        if self.paid_ts < 0 or not (self.is_attributed and self.is_valid):
+            return 0, 0
+        net = self.paid_minor - sum(amount for _, amount in self.refunded())
+        net = net * self.worth_ppm // 1_000_000
+        return net, net * self.risk_ppm // 1_000_000
+
+    def costs_back(self) -> list[tuple[int, int]]:
+        """Return the costs that refunds in force save, as (ts, amount); together with all of the value, all of them.
+
+        Goods that come back are sold again, and commission is paid on what stays.
+        """
+        if self.cost_minor < 0 or self.paid_minor <= 0:
+            return []
+        saved, so_far, before = [], 0, 0
+        for ts, amount in self.refunded():
+            so_far += amount
+            until = self.cost_minor * so_far // self.paid_minor
+            saved.append((ts, until - before))
+            before = until
+        return saved
 
     def refunded(self) -> list[tuple[int, int]]:
         """Return the refunds in force as (ts, amount): oldest first, up to what was paid.
@@ -116,6 +148,8 @@ class Ledger(msgspec.Struct, gc=False):
         for order in self.orders.values():
             order.paid_minor = convert(order.paid_minor, factor)
             order.refunds = tuple((ts, convert(amount, factor)) for ts, amount in order.refunds)
+            if order.cost_minor >= 0:
+                order.cost_minor = convert(order.cost_minor, factor)
             order.touched = offset
         self.is_rewritten = True
 

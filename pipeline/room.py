@@ -11,7 +11,7 @@ from pipeline.audit import Trail
 from pipeline.bidding import Plan
 from pipeline.buckets import BASE_MS, CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Context
-from pipeline.counters import MONEY, SPEND, UNIT, Packed, digit, only
+from pipeline.counters import MONEY, UNIT, Packed, only
 from pipeline.dedup import SeenIds
 from pipeline.detect import RobustDeviation
 from pipeline.feeds import Feed
@@ -19,6 +19,7 @@ from pipeline.incident import Incident
 from pipeline.money import SpendTotals, conversion
 from pipeline.orders import Ledger
 from pipeline.quality import Evidence
+from pipeline.roi import ReturnState
 from pipeline.samples import Samples
 from pipeline.segments import Link
 from pipeline.session import RoomConfig, Session
@@ -28,7 +29,6 @@ from schemas.base import UNKNOWN
 OTHER_CHANNEL: Final = "other"
 LEDGER_SLACK_MS: Final = 3_600_000
 _SUSPECT: Final = UNIT["n_suspect"]
-_FIRST_OF_SPEND: Final = UNIT["spend_minor"] >> 1
 
 
 class CurrencyUnknownError(ValueError):
@@ -105,7 +105,7 @@ class RoomState(msgspec.Struct, gc=False):
     turn: int = 0
     money_currency: str | None = None
     windows: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
-    spent: Windows = msgspec.field(default_factory=lambda: Windows(ROOM_ZONES))
+    returns: ReturnState = msgspec.field(default_factory=ReturnState)
     dwell: Samples = msgspec.field(default_factory=Samples)
     amounts: Samples = msgspec.field(default_factory=Samples)
     presence: list[tuple[int, int]] = msgspec.field(default_factory=list)
@@ -174,7 +174,6 @@ class RoomState(msgspec.Struct, gc=False):
         """Move what happened before `now_ms` into the windows; tell whether any window changed."""
         changed = self.windows.expire(now_ms)
         if changed:
-            self.spent.expire(now_ms)
             self.dwell.expire(now_ms)
             self.amounts.expire(now_ms)
         last_bucket = now_ms - BASE_MS
@@ -204,10 +203,6 @@ class RoomState(msgspec.Struct, gc=False):
                     if cells is pending.late:
                         windows.prior += counted
         windows.put(bucket, total, now_ms)
-        if total >= _FIRST_OF_SPEND or total < 0:
-            cost = digit(total, SPEND)
-            if cost:
-                self.spent.put(bucket, cost, now_ms)
         if pending.dwell or pending.past_dwell:
             self.dwell.count(pending.dwell)
             self.dwell.put(bucket, pending.dwell + pending.past_dwell, now_ms)
@@ -249,6 +244,7 @@ class RoomState(msgspec.Struct, gc=False):
             pending.past_amounts, pending.amounts = pending.amounts + pending.past_amounts, b""
         for windows in (self.windows, *self.channels.values()):
             windows.session = windows.prior = 0
+        self.returns.begin_session()
         self.dwell.session, self.amounts.session = {}, {}
         self.users.begin_session(-(-self.session.begins_ts // 1_000))
         self.evidence.begin_session()
@@ -298,8 +294,7 @@ class RoomState(msgspec.Struct, gc=False):
                 for zone in windows.zones:
                     zone.values = [value - only(value, MONEY) for value in zone.values]
                     zone.total = sum(zone.values)
-            for zone in self.spent.zones:
-                zone.starts, zone.values, zone.total = [], [], 0
+            self.returns.forget_money(ctx.star.clock_ms)
             self.amounts.clear()
             for pending in self.pending.values():
                 for cells in (pending.own, pending.late, pending.former):

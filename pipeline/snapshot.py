@@ -8,13 +8,19 @@ import msgspec
 
 from pipeline.buckets import CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Star
+from pipeline.counters import GMV_VALID, REFUND_VALID, SPEND, unpack
 from pipeline.output import Output
+from pipeline.roi.cohorts import CHANNEL_COHORTS, LOOSE, ORDERS, ROOM_COHORTS, SQUARES
 from pipeline.room import Pending, RoomState
+from pipeline.sketches import bin_value
 
 FORMAT: Final = 3
 """Raised with every change of the state's shape; one format back stays readable from format 2 on."""
 READABLE: Final = (FORMAT - 1, FORMAT)
 """Format 2 differs in the evidence of invalid traffic alone, which has other fields since and begins anew."""
+
+_ZONES: Final = {len(zones): zones for zones in (CHANNEL_ZONES, CHANNEL_COHORTS, ROOM_ZONES, ROOM_COHORTS)}
+"""Windows are told apart by their number of zones."""
 
 State = TypeVar("State", RoomState, Star)
 
@@ -53,7 +59,7 @@ def _whole(type_: type[Any], value: Any) -> Any:
         msg = f"state must be made of structs and windows, got {type_.__name__}"
         raise TypeError(msg)
     zones, session, prior = value
-    windows = Windows(ROOM_ZONES if len(zones) == len(ROOM_ZONES) else CHANNEL_ZONES)
+    windows = Windows(_ZONES[len(zones)])
     windows.session, windows.prior = _integer(session), _integer(prior)
     for zone, (starts, values) in zip(windows.zones, zones, strict=True):
         zone.starts, zone.values = starts, [_integer(data) for data in values]
@@ -123,7 +129,22 @@ def dump_hot(room: RoomState) -> bytes:
 def load_room(data: bytes) -> RoomState:
     """Return a room's state."""
     room: RoomState = load_as(data, _decode_room)
+    if _decode_format(data)[0] == FORMAT - 1:
+        _upgrade(room)
     return room
+
+
+def _upgrade(room: RoomState) -> None:
+    """Give a room of the format before its cohorts: the session's as sums; rolling ones begin anew.
+
+    Money of before is in no bucket, neither spent nor earned: half of either would be a wrong return.
+    """
+    state, counts = room.returns, unpack(room.windows.session)
+    n_orders = sum(room.amounts.session.values())
+    squares = sum(n * bin_value(place) ** 2 for place, n in room.amounts.session.items())
+    net = counts[GMV_VALID] - counts[REFUND_VALID]
+    state.room.session = counts[SPEND] + net * LOOSE + n_orders * ORDERS + squares * SQUARES
+    state.since_ms = room.evaluated_ms
 
 
 def load_star(data: bytes) -> Star:

@@ -148,10 +148,24 @@ class SentimentSettings(Section):
 class RoiSettings(Section):
     """Return: what is due, what is still to come."""
 
-    conversion_delay_s: int = Field(300, ge=1, description="mean from spend to order: the delay curve's prior [choice]")
+    conversion_delay_s: int = Field(
+        300, ge=1, le=86_400, description="mean from touch to payment: the delay curve's prior [choice]"
+    )
+    conversion_delays_s: dict[str, Seconds] = Field(
+        {}, description="the same by stage ('promotion'), channel ('*/search_ads') or both ('promotion/search_ads')"
+    )
     maturity_floor: Share = Field(0.3, description="no matured return below it [choice]")
     min_orders: int = Field(5, ge=2, description="attributed orders before a band is told")
-    margin_ratio: Share | None = Field(None, description="net margin of merchandise; unknown leaves contribution out")
+    min_impressions: int = Field(200, ge=1, description="before `ctr` is told [choice; research acts on 2,000]")
+    min_clicks: int = Field(30, ge=1, description="ad clicks before `cvr`, product clicks before `cart_ratio`")
+    min_orders_created: int = Field(10, ge=1, description="before `pay_ratio` is told [choice]")
+    refund_ratio: Share = Field(0.0, description="of GMV expected back: the refund curve's prior; 0 claims none")
+    refund_delay_s: int = Field(86_400, ge=60, le=31 * 86_400, description="mean from payment to refund: its prior")
+    margin_ratio: Share | None = Field(
+        None, description="net margin of orders without costs of their own; unknown leaves contribution out"
+    )
+    new_customer_weight: float = Field(1.0, ge=0, le=100, description="worth of a new customer's order to a bid")
+    returning_customer_weight: float = Field(1.0, ge=0, le=100, description="the same of a returning one's")
 
 
 class DetectSettings(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.base import Currency, FeedState, Identifier, Mode, Stage, TimestampMs, WireModel
@@ -11,7 +13,9 @@ class Metrics(WireModel):
     """One window of one room or channel. A field that is not known is left out.
 
     Ratios are fractions. Minimum samples: `ivt_ratio` and `quality_score` 30 judged events, sentiment means and
-    topics 1 scored comment (20 before anyone acts), `roas_mature` maturity 0.3, its band 5 attributed orders.
+    topics 1 scored comment (20 before anyone acts), `ctr` 200 impressions, `cvr` 30 clicks, `cart_ratio` 30 product
+    clicks, `pay_ratio` 10 orders, `roas_mature` maturity 0.3, its band 5 orders of the window's own spend,
+    `return_shift` (900 s alone) half an hour and 20 orders of a kind.
     """
 
     n_enters: int | None = None
@@ -60,6 +64,7 @@ class Metrics(WireModel):
     roas_maturity: float | None = None
     roas_low: float | None = None
     roas_high: float | None = None
+    return_shift: Literal["organic_surge", "paid_decline", "masked_decline"] | None = None
     freshness_s: dict[str, float] | None = None
     feed_state: dict[str, FeedState] | None = None
 

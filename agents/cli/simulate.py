@@ -7,6 +7,7 @@ import gzip
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, NamedTuple
 
@@ -125,14 +126,8 @@ def run(
     }
     if returns is not None:
         world.settle()  # the world ends here: nothing else is read of it
-        _write_lines(
-            "--returns",
-            returns,
-            [
-                *(cohort.as_dict() for cohort in world.cohorts()),
-                *(order.as_dict() for order in world.orders()),
-            ],
-        )
+        cohorts = (cohort.as_dict() for cohort in world.cohorts())
+        _write_lines("--returns", returns, chain(cohorts, (order.as_dict() for order in world.orders())))
     if as_json:
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     elif broker is not None or out != STDOUT:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from pipeline.counters import (
     GMV,
     GMV_ATTRIBUTED,
     GMV_VALID,
-    N_PAID_ATTRIBUTED,
     REFUND,
     REFUND_ATTRIBUTED,
     REFUND_VALID,
     SPEND,
     Counts,
 )
-from pipeline.roi.delay import Matured
-from pipeline.sketches import bin_value
+from pipeline.roi.cohorts import Due
+from pipeline.roi.delay import MILLION
 from schemas.settings import RoiSettings
 
 Z_90: Final = 1.6449
@@ -49,35 +47,78 @@ class Return(NamedTuple):
 NOTHING_SPENT: Final = Return(None, None, None, None, None, None, None)
 
 
-def relative_error(amounts: Mapping[int, int]) -> float | None:
-    """Return the coefficient of variation of the window's attributed sales, by bin; None for none.
+class Learned(NamedTuple):
+    """What the band needs besides the window itself: how orders scatter, and how many refunds were seen."""
 
-    Orders come as a compound Poisson process: variance of the sum = sum of squares, here from binned amounts.
+    dispersion_ppm: int = MILLION
+    n_refunds: int = 0
+
+
+def matured(due: Due) -> float | None:
+    """Return what each unit of spend will have brought once all its orders came and went back; None if unknown.
+
+    Orders with a touch are held against the spend due by now, those without against the spend whose orders fall into
+    the window; what is still to come back of either is taken off in proportion.
     """
-    total = sum(n * bin_value(b) for b, n in amounts.items())
-    if total <= 0:
+    net, loose = due.cohort.net, due.cohort.loose
+    if due.due_ppm <= 0:
         return None
-    return math.sqrt(sum(n * bin_value(b) ** 2 for b, n in amounts.items() if n > 0)) / total
+    rate = net * MILLION / due.due_ppm
+    if loose:
+        rate += loose * MILLION / (due.loose_due_ppm if due.loose_due_ppm > 0 else due.due_ppm)
+    if due.refunds_ppm and net + loose > 0:
+        rate *= max(0.0, 1.0 - due.refunds_ppm / (MILLION * (net + loose)))
+    return rate
 
 
-def returns(counts: Counts, amounts: Mapping[int, int], matured: Matured, settings: RoiSettings) -> Return:
-    """Return every reading of a window's return; `amounts` are its binned order values.
+def band(due: Due, learned: Learned) -> tuple[float, float] | None:
+    """Return the 90 % band's ends as multiples of the matured return; None for nothing sold.
 
-    Matured return = valid net value / spend whose return is due. Below `maturity_floor` it is not told; its 90 %
-    band (log-normal around it) needs `min_orders` attributed orders.
+    Three parts that do not depend on each other: orders as a compound Poisson process (variance of the sum = sum of
+    squares) times the room's dispersion, the curve's own error over the ages of the spend, the refunds to come. The
+    band is log-normal. A curve that is too slow by however much cannot say more than that all was due already.
     """
-    spend, maturity = counts[SPEND], matured.maturity
+    cohort = due.cohort
+    net = cohort.net + cohort.loose
+    if net <= 0 or cohort.squares <= 0 or due.due_ppm <= 0:
+        return None
+    orders = cohort.squares / net**2 * learned.dispersion_ppm / MILLION
+    curve = _share_error(due)
+    back = due.refunds_ppm / (MILLION * net)
+    refunds = back * back / (learned.n_refunds + 1) + back * cohort.squares / net**2
+    scatter = orders + refunds
+    all_due = -math.log(due.maturity or 1.0) / Z_90
+    low = math.exp(-Z_90 * math.sqrt(scatter + min(curve, all_due) ** 2))
+    return low, math.exp(Z_90 * math.sqrt(scatter + curve**2))
+
+
+def _share_error(due: Due) -> float:
+    """Return the relative error of what the sales are held against; loose orders have a denominator of their own."""
+    net, loose = due.cohort.net, due.cohort.loose
+    error = due.error_ppm / due.due_ppm
+    if loose <= 0 or due.loose_due_ppm <= 0:
+        return error
+    return (max(net, 0) * error + loose * due.loose_error_ppm / due.loose_due_ppm) / (max(net, 0) + loose)
+
+
+def returns(counts: Counts, due: Due, learned: Learned, settings: RoiSettings) -> Return:
+    """Return every reading of a window's return.
+
+    Below `maturity_floor` no matured return is told; its 90 % band (log-normal around it) needs `min_orders` orders
+    in the window's cohorts.
+    """
+    spend, maturity = counts[SPEND], due.maturity
     if spend <= 0 and maturity is None:
         return NOTHING_SPENT
     whole = roas(counts[GMV] - counts[REFUND], spend)
     attributed = roas(counts[GMV_ATTRIBUTED] - counts[REFUND_ATTRIBUTED], spend)
     valid = roas(counts[GMV_VALID] - counts[REFUND_VALID], spend)
     mature = low = high = None
-    if valid is not None and maturity is not None and maturity >= settings.maturity_floor:
-        mature = round(valid / maturity, 6)
-        enough = counts[N_PAID_ATTRIBUTED] >= settings.min_orders and mature > 0
-        error = relative_error(amounts) if enough else None
-        if error is not None:
-            factor = math.exp(Z_90 * error)
-            low, high = round(mature / factor, 6), round(mature * factor, 6)
+    rate = matured(due)
+    if valid is not None and rate is not None and maturity is not None and maturity >= settings.maturity_floor:
+        mature = round(rate, 6)
+        enough = due.cohort.n_orders >= settings.min_orders and mature > 0
+        ends = band(due, learned) if enough else None
+        if ends is not None:
+            low, high = round(mature * ends[0], 6), round(mature * ends[1], 6)
     return Return(whole, attributed, valid, maturity, mature, low, high)

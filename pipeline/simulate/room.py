@@ -154,7 +154,7 @@ class Room:
 
     def settle(self, until_ts: int) -> None:
         """Let those who are there finish what they began, without newcomers and reports that anybody reads."""
-        self._is_over = True
+        self._is_over = self.timeline.is_over = True
         self.timeline.run_until(until_ts)
 
     def truth(self) -> list[Trouble]:

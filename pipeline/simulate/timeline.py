@@ -48,6 +48,8 @@ class Timeline:
         self.mark: Mark | None = None
         """The trouble on whose account records are written now; see `marked`."""
         self.labels: list[Label] | None = [] if is_labelled else None
+        self.is_over = False
+        """Whether nobody reads records any more; see `Room.settle`."""
         self.event_id = ""
         """Of the last record sent on its way."""
         self._due: list[tuple[int, int, Handler]] = []
@@ -72,7 +74,7 @@ class Timeline:
             mark.n_events += 1
             if self.labels is not None:
                 self.labels.append(Label(event_id, self.room_id, ts, mark.trouble_id, mark.family, mark.is_invalid))
-        if arrival_ts == NEVER:
+        if arrival_ts == NEVER or self.is_over:
             return arrival_ts
         event: Event = {
             "type": kind,

@@ -8,9 +8,13 @@ import msgspec
 import pytest
 
 from pipeline import Engine
+from pipeline.buckets import ROOM_ZONES
 from pipeline.context import Star
+from pipeline.counters import GMV_VALID, REFUND_VALID, SPEND, unpack
+from pipeline.roi.cohorts import unpack as cohort_of
 from pipeline.room import RoomState
 from pipeline.snapshot import FORMAT, SnapshotError, _encode, dump, load_room, load_star
+from schemas import topics
 from schemas.base import EVERY_ROOM
 from schemas.settings import Settings
 from tests.scenario import Line, scenario
@@ -74,6 +78,51 @@ def test_a_field_that_an_older_version_did_not_write_has_its_default() -> None:
         older = msgspec.msgpack.encode((number, plain))
         read: RoomState | Star = load_star(older) if key == EVERY_ROOM else load_room(older)
         assert getattr(read, name) == 0
+
+
+def written_by_the_format_before(states: dict[str, bytes]) -> dict[str, bytes]:
+    """Return states as format 2 had them: spend in windows of its own, orders of ten fields, no cohorts."""
+    found = {}
+    for key, state in states.items():
+        _, plain = msgspec.msgpack.decode(state)
+        if key != EVERY_ROOM:
+            plain.pop("returns")
+            plain["spent"] = [[([], []) for _ in ROOM_ZONES], b"\0", b"\0"]
+            orders = plain["ledger"]["orders"]
+            plain["ledger"]["orders"] = {fingerprint: order[:11] for fingerprint, order in orders.items()}
+        found[key] = msgspec.msgpack.encode((FORMAT - 1, plain))
+    return found
+
+
+def test_the_format_before_is_read_and_what_its_money_came_to_is_still_told() -> None:
+    log = records(scenario(3, 900))
+    alone, later = engine(), engine()
+    alone.process(log[:600])
+    later.restore(written_by_the_format_before(alone.snapshot()))
+    compared = 0
+    for room_id, room in alone._rooms.items():
+        read = later._rooms[room_id]
+        old, new = (cohort_of(each.returns.room.session) for each in (room, read))
+        assert new.net == 0
+        told = unpack(read.windows.session)
+        assert (new.spend, new.loose) == (told[SPEND], told[GMV_VALID] - told[REFUND_VALID])
+        # Rolling windows begin anew: neither spend nor sales of before are in them.
+        assert all(not zone.starts for zone in read.returns.room.zones)
+        assert read.returns.since_ms == room.evaluated_ms
+        compared += old.n_orders > 0
+    assert compared
+    letters = [
+        [out.json() for out in read.process(log[600:]) if out.topic == topics.ROOM_EVENTS_DLQ]
+        for read in (alone, later)
+    ]
+    assert letters[0] == letters[1]
+    for state in later.snapshot().values():
+        assert msgspec.msgpack.decode(state)[0] == FORMAT
+
+
+def test_two_formats_back_are_refused() -> None:
+    with pytest.raises(SnapshotError, match=rf"must have format {FORMAT}, got {FORMAT - 2}"):
+        engine().restore({"room-1": msgspec.msgpack.encode((FORMAT - 2, {}))})
 
 
 @pytest.mark.parametrize("number", [FORMAT + 1, FORMAT + 100])

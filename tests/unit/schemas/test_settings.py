@@ -295,11 +295,14 @@ def others(annotation: Any, value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value * 2, value * 4, value - value % 10 + 10, value + 1, value - 1, value // 2]
     if isinstance(value, float):
-        return [value / 2, value * 1.5]
+        return [value / 2, value * 1.5, value + 0.25]
     if isinstance(value, str):
         return [f"{value}-2"]
     if isinstance(value, dict):
-        return [{**value, key: other} for key in value for other in others(str, value[key])] + [{"USD:CNY": "7.1"}]
+        return [{**value, key: other} for key in value for other in others(str, value[key])] + [
+            {"USD:CNY": "7.1"},
+            {"*/feed_ads": 60},
+        ]
     return ["CNY", 1, 0.5]
 
 
