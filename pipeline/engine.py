@@ -767,7 +767,8 @@ class Engine:
                 break
             # The partition's own state knows the largest `ts` that counted: seldom more than one room has to tell.
             self._catch_up(self._inboxes[room_id], self._held)
-        return Checkpoint(star.offset, dump(star), tuple(sorted(self._dirty)))
+        rooms = self._dirty | dict.fromkeys(inbox.room.room_id for inbox in waiting)
+        return Checkpoint(star.offset, dump(star), tuple(sorted(rooms)))
 
     def settle(self, offset: int) -> None:
         """Take note that the partition's state of the checkpoint at `offset` is saved, and every room it named."""
