@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,17 @@ RATE: Final = 60_000
 """Of the log's own time: what a worker has to keep up with that serves 20,000 rooms."""
 
 
+class Subject(enum.StrEnum):
+    """What is measured."""
+
+    PIPELINE = "pipeline"
+    SIGNALS = "signals"
+
+
 def run(
+    subject: Annotated[
+        Subject, typer.Argument(help="pipeline: speed, time, bytes; signals: how right they are")
+    ] = Subject.PIPELINE,
     *,
     job: Annotated[
         list[str] | None,
@@ -59,10 +70,18 @@ def run(
 ) -> None:
     """Measure events a second, processor time and bytes to Kafka, of this worker and of other frameworks.
 
+    `bench signals` instead measures traffic quality, sentiment and return against the simulator's truth and labelled
+    data, on seeds that nothing was calibrated on; of the options only --quick and --json are its own.
+
     Job "count": decode each event and count it by room. Job "engine": this project's engine in each framework. Job
     "replay": the same log offline. Jobs of time, this worker alone: "latency" from an event to what it causes,
     "backlog" of a log nobody read, "recovery" from a worker's death.
     """
+    if subject is Subject.SIGNALS:
+        signals = _benchmarks("signals.every")
+        figures = signals.figures(is_quick=quick, tell=_tell)
+        sys.stdout.write((orjson.dumps(figures).decode() if json_ else signals.table(figures)) + "\n")
+        return
     bench, time = _benchmarks("end_to_end"), _benchmarks("over_time")
     jobs = _chosen("--job", job or bench.JOBS, (*bench.JOBS, *time.TIME_JOBS))
     if set(jobs) & set(time.TIME_JOBS):
