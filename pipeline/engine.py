@@ -781,10 +781,8 @@ class Engine:
         """
         told, self._held = self._held, []
         inbox = self._inboxes.get(room_id)
-        if inbox is not None:
-            inbox.n_left = 0  # the next event marks the room as changed again
-            if inbox.waiting:
-                self._catch_up(inbox, told)
+        if inbox is not None and inbox.waiting:
+            self._catch_up(inbox, told)
         self._dirty.pop(room_id, None)
         marker = self._departures.marker_of(room_id)
         if marker is not None:
