@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
+
+FAR_MS: Final = 3_600_000
+"""An entry so much later than the new one is taken out: it would keep what it stands for in memory for days."""
 
 
 class Due(Protocol):
@@ -26,8 +29,14 @@ class Agenda:
     def call(self, room: Due, at_ms: int) -> None:
         """Put a room on the list of a moment, unless it is due before."""
         if room.due_ms < 0 or at_ms < room.due_ms:
+            if room.due_ms - at_ms > FAR_MS:
+                self._drop(room)
             room.due_ms = at_ms
             self.put(room)
+
+    def _drop(self, room: Due) -> None:
+        rooms = self._rooms.get(room.due_ms, [])
+        rooms[:] = [other for other in rooms if other is not room]
 
     def put(self, room: Due) -> None:
         """Put a room on the list of the moment it is due at."""

@@ -98,8 +98,7 @@ class Rooms(dict[str, RoomState]):
             hot, parts = zlib.decompress(hot), tuple([zlib.decompress(part) for part in parts])
         room = self[room_id] = load_room(hot)
         segments.fill(room, parts)
-        if room.due_ms >= 0:
-            self._agenda.put(room)
+        self._agenda.replace(asleep, room)
         asleep.due_ms = STALE
         return room
 

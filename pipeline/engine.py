@@ -33,7 +33,18 @@ from pipeline.roi import refresh
 from pipeline.room import Farewell, RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
-from pipeline.snapshot import Checkpoint, Saved, SnapshotError, dump, dump_hot, load_room, load_star, whole
+from pipeline.snapshot import (
+    FORMAT,
+    Checkpoint,
+    Saved,
+    SnapshotError,
+    dump,
+    dump_hot,
+    format_of,
+    load_room,
+    load_star,
+    whole,
+)
 from pipeline.summary import outcome, summarise
 from schemas import topics
 from schemas.base import EVERY_ROOM, MODE_RANK, capped
@@ -261,8 +272,9 @@ class Engine:
             raise  # of this machine at this moment, not of the record
         except Exception as error:
             del out[n_before:]
-            if mark is not None and room is not None:
-                parking.put_back(room, mark)
+            tried = self._rooms.get(event.room_id)
+            if tried is not None and not kind.is_plain:
+                parking.put_back(tried, mark or parking.NOTHING_TOLD)
             return self._park(event.room_id, offset, error, value, out)
 
     def _accepted(
@@ -360,9 +372,10 @@ class Engine:
 
     def _catch_up_all(self, out: list[Output]) -> None:
         """Apply all that waits."""
-        for inbox in self._inboxes.values():
+        for inbox in list(self._inboxes.values()):  # a room that breaks has none any more
             if inbox.waiting:
                 self._catch_up(inbox, out)
+            inbox.n_left = 0
 
     def _before_its_room(
         self, room: RoomState, kind: Kind, event: Any, offset: int, value: bytes, *, out: list[Output]
@@ -425,6 +438,7 @@ class Engine:
     def _park(self, room_id: str, offset: int, error: Exception, value: bytes, out: list[Output]) -> Reject:
         """Take a room out of service, since its state is no longer whole: an S1, and its records are dead letters."""
         former = self._rooms.get(room_id)
+        self._inboxes.pop(room_id, None)
         room = self._rooms[room_id] = parking.parked(
             self._blank_room(room_id), former, offset=offset, now_ms=self._ctx.star.clock_ms, error=error
         )
@@ -438,7 +452,8 @@ class Engine:
         out.append(Output(topics.ROOM_ANOMALIES, room.room_id, parking.told(room, "resolved", self._ctx)))
         fresh = self._rooms[room.room_id] = parking.successor(self._blank_room(room.room_id), room)
         fresh.offset, fresh.n_events = offset, fresh.n_events + 1
-        fresh.control_ids[event.control_id] = self._ctx.star.clock_ms
+        fresh.heard_ms = fresh.control_ids[event.control_id] = self._ctx.star.clock_ms
+        self._schedule(fresh, fresh.heard_ms)
         self._dirty[room.room_id] = None
         self._touched = offset
 
@@ -786,8 +801,11 @@ class Engine:
         self._dirty.pop(room_id, None)
         marker = self._departures.marker_of(room_id)
         if marker is not None:
-            return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id))
-        room = self._rooms[room_id]
+            return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id), tuple(told))
+        room = self._rooms.get(room_id) or self._rooms.wake(room_id)
+        if room is None:
+            msg = f"room {room_id!r} must be one of this engine's, got none of that name"
+            raise KeyError(msg)
         parts, retired = segments.extend(room)
         retired = [*self._orphans.pop(room_id, ()), *retired]
         hot = dump_hot(room)
@@ -815,6 +833,8 @@ class Engine:
                 ledgers.setdefault(room_id, {})[key] = data
             elif key != EVERY_ROOM:
                 head = head_of(data)
+                if format_of(data) != FORMAT:
+                    self._dirty[room_id] = None  # or a room that is never touched again would stay in it for ever
                 if may_sleep(head, policy.engine.ledger_ms):
                     asleep.append((head, data))
                 else:

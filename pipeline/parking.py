@@ -20,12 +20,19 @@ from schemas.decode import Reject
 _CARRIED: Final = (
     "n_events", "n_duplicates", "n_late", "n_shed", "rejects", "largest_ts", "revision", "trail", "control_ids",
     "n_anomalies", "n_commands", "first_offset", "farewells",
+    "is_killed",
 )  # fmt: skip
 """What was told or audited of a room and must go on where it was."""
 
 
+_LIMITS: Final = ("mode", "budget_minor", "bid_floor_minor", "bid_cap_minor")
+"""Settings that nothing but a signed control may loosen."""
 Mark = tuple[int, str, int, dict[str, int], dict[str, int]]
 """What was told of a room before something was tried that may break it: what was not told must not count."""
+
+
+NOTHING_TOLD: Final[Mark] = (0, "", 0, {}, {})
+"""Where a room stands that has not begun."""
 
 
 def mark(room: RoomState) -> Mark:
@@ -36,13 +43,16 @@ def mark(room: RoomState) -> Mark:
 
 def put_back(room: RoomState, mark: Mark) -> None:
     """Let the room stand there again."""
-    room.trail.seq, room.trail.head, room.revision, room.n_anomalies, room.n_commands = mark
+    room.trail.seq, room.trail.head, room.revision, n_anomalies, n_commands = mark
+    room.n_anomalies, room.n_commands = n_anomalies.copy(), n_commands.copy()
 
 
 def successor(blank: RoomState, former: RoomState) -> RoomState:
     """Return `blank` with what must go on where the former room was."""
     for name in _CARRIED:
         setattr(blank, name, getattr(former, name))
+    for name in _LIMITS:
+        setattr(blank.config, name, getattr(former.config, name))
     return blank
 
 

@@ -76,6 +76,8 @@ def _star(number: int, offset: int, stars: Mapping[int, Star]) -> Star:
     """Return a partition's own state: what was its own where it was there before, and what holds for all."""
     every = stars.values()
     star = msgspec.structs.replace(stars.get(number) or Star(trail=Trail()))
+    if number not in stars:  # nobody attended it yet; the log that moves here was attended until then
+        star.attended_until_ms = max((other.attended_until_ms for other in every), default=-1)
     star.offset = offset
     star.clock_ms = max((other.clock_ms for other in every), default=-1)
     star.evaluated_ms = max((other.evaluated_ms for other in every), default=-1)

@@ -153,6 +153,11 @@ def load_star(data: bytes) -> Star:
     return star
 
 
+def format_of(data: bytes) -> int:
+    """Return the format that a state was written in, which `load_as` has taken."""
+    return _decode_format(data)[0]
+
+
 def load_as(data: bytes, decode: Any) -> Any:
     """Return what `decode` makes of a state of this version's format; raise SnapshotError for any other bytes."""
     try:
