@@ -151,6 +151,8 @@ class Changelog:
                 if attempt == ATTEMPTS:
                     raise
                 log.warning("changelog's ends asked for again", extra=facts(attempt=attempt))
+                # The one that was asked may hang, and its partitions may have another leader by now.
+                await self._consumer._client.force_metadata_update()
             else:
                 break
         return {place.partition: end for place, end in found.items()}

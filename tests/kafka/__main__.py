@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"--brokers must be at least 1, got {given.brokers}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
     cluster = KafkaCluster(given.brokers, data=given.data, port=given.port)
     try:
         sys.stderr.write(f"Kafka {KAFKA_VERSION} starts …\n")

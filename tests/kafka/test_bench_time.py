@@ -66,5 +66,5 @@ def test_every_room_of_a_killed_worker_is_heard_of_again(one_broker: KafkaCluste
     assert 0 < found["n_affected"] < found["n_rooms"]
     assert found["affected_ms"]["n"] == found["n_affected"]
     assert found["affected_ms"]["n"] + found["others_ms"]["n"] == found["n_rooms"]
-    assert found["recovery_s"] >= found["affected_ms"]["p50"] / 1_000 > 1  # the session had to pass first
+    assert found["recovery_s"] >= round(found["affected_ms"]["p50"] / 1_000, 1) > 1  # the session had to pass first
     assert any("ready" in line for line in found["survivor"])
