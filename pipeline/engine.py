@@ -218,6 +218,9 @@ class Engine:
         offset, timestamp_ms, value = record[0], record[1], record[2]
         star = self._ctx.star
         if value and not value.isspace():
+            inbox = self._inboxes.get(_key(record) or "")
+            if inbox is not None and inbox.waiting:
+                self._catch_up(inbox, out)  # where it breaks the room, its dead letters come before this record's
             elements = decode(value, timestamp_ms=timestamp_ms, key=_key(record))
             if timestamp_ms is None:
                 if star.is_stamped:
