@@ -11,7 +11,7 @@ import pytest
 from pipeline import Engine, Output
 from pipeline.apply import KINDS
 from pipeline.rekey import rekey
-from pipeline.snapshot import FORMAT, format_of
+from pipeline.snapshot import FORMAT, SnapshotError, format_of
 from schemas import topics
 from schemas.decode import STRUCTS
 from schemas.settings import EngineSettings, Settings
@@ -95,6 +95,67 @@ def test_what_broke_a_room_is_told_also_where_a_room_that_went_is_saved_first() 
     log.save()
     assert [anomaly["code"] for anomaly in log.messages(topics.ROOM_ANOMALIES)] == ["engine_error"]
     assert len(log.messages(topics.ROOM_EVENTS_DLQ)) == 1
+
+
+def damage(engine: Engine, part: str) -> None:
+    """Make a sleeping room's bytes such that they cannot be read."""
+    room = engine._rooms.asleep["room-1"]
+    if part == "ledger":
+        room.parts = (room.parts[0][:-5],)
+    else:
+        room.hot = room.hot[:9] + bytes(9) + room.hot[18:]
+
+
+@pytest.mark.parametrize("part", ["hot", "ledger"])
+@pytest.mark.parametrize("is_restored", [False, True])
+@pytest.mark.parametrize("way", ["event", "its end", "save"])
+def test_a_sleeping_room_that_cannot_be_read_is_parked_and_every_other_goes_on(
+    way: str, part: str, *, is_restored: bool
+) -> None:
+    order = {"type": "order", "order_id": "o", "status": "paid", "amount_minor": 5, "currency": "CNY"}
+    log = Log().at(0, ENTER).at(0, ENTER, "room-2").at(0, order).at(0.01, END).at(1.2, TICK).at(1.3, TICK)
+    kept = log.save()
+    if is_restored:
+        log.engine.restore(kept)
+    n_events = log.engine.counters.n_events
+    damage(log.engine, part)
+    if way == "save":
+        log.engine._dirty["room-1"] = None
+        log.save()
+    log.at(1.4 if way == "event" else 2.5, ENTER).at(2.6, ENTER, "room-2").at(2.6, TICK).at(4, TICK)
+    (opened,) = log.messages(topics.ROOM_ANOMALIES)
+    assert (opened["severity"], opened["code"], opened["room_id"]) == ("S1", "engine_error", "room-1")
+    assert opened["params"] == {"offset": 3, "error": "SnapshotError"}
+    (letter,) = log.messages(topics.ROOM_EVENTS_DLQ)
+    assert (letter["reason"], letter["offset"]) == ("engine_error", 6)
+    assert [told["room_id"] for told in log.messages(topics.ROOM_SIGNALS)][-1] == "room-2"
+    n_ticks = 2
+    assert log.engine.counters.n_events == n_events + 1 + n_ticks
+    # It is saved as parked, so nobody meets the damage again, and it begins anew when somebody says so.
+    came_back = Log(first_offset=log.offset + 1)
+    came_back.engine.restore(kept | log.save())
+    resolve = {"type": "control", "control_id": "r", "actor": "operator", "action": "resolve_anomaly"}
+    came_back.at(4.1, {**resolve, "args": {"anomaly_id": opened["anomaly_id"]}}).at(4.2, ENTER)
+    assert came_back.messages(topics.ROOM_EVENTS_DLQ) == []
+    assert came_back.engine.summary()["rooms"]["room-1"]["session"]["n_enters"] == 1
+    # Whether somebody had stopped it can be read no more, unless the ledger alone is damaged: then it stays stopped.
+    assert came_back.engine._rooms["room-1"].is_killed is (part == "hot")
+
+
+def test_no_damage_of_a_saved_room_does_more_than_park_it_or_refuse_the_start() -> None:
+    log = Log().at(0, ENTER).at(0.01, END).at(1.2, TICK).at(1.3, TICK)
+    kept = log.save()
+    for place in range(0, len(kept["room-1"]), 2):
+        data = bytearray(kept["room-1"])
+        data[place] ^= 0xFF
+        came_back = Log(first_offset=log.offset + 1)
+        try:
+            came_back.engine.restore(kept | {"room-1": bytes(data)})
+        except SnapshotError:
+            continue
+        came_back.at(1.4, ENTER).at(1.4, ENTER, "room-2").at(1.41, TICK)
+        assert [told["code"] for told in came_back.messages(topics.ROOM_ANOMALIES)] in ([], ["engine_error"])
+        assert "room-2" in [told["room_id"] for told in came_back.messages(topics.ROOM_SIGNALS)]
 
 
 def test_a_new_policy_holds_for_rooms_in_which_events_may_wait() -> None:
