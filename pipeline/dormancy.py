@@ -125,6 +125,8 @@ class Rooms(dict[str, RoomState]):
         """Pack a room that was just saved as `hot`."""
         head = Head(
             room.room_id,
+            offset=room.offset,
+            chain=room.chain,
             due_ms=room.due_ms,
             largest_ts=room.largest_ts,
             n_events=room.n_events,
