@@ -704,6 +704,7 @@ class Engine:
             self._catch_up_all(out)  # what came before goes by the policy of before
             retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
             star.control_ids[event.control_id] = star.clock_ms
+            star.controls_since_ts = retirement.oldest_control_ts(self._ctx)
             if not (self._keeps_policy and event.action == "update_settings"):
                 control.apply_to_all(event, control.read(event), self._ctx)
                 self._next_tick_ms = -1  # a policy may have brought another tick

@@ -19,23 +19,32 @@ from pipeline.context import Context, Star
 from pipeline.ids import next_turn_ms
 from pipeline.quality.evidence import SOURCE_MEMORY_MS
 from pipeline.room import LEDGER_SLACK_MS, Farewell, RoomState
-from schemas.base import MODE_RANK
+from schemas.base import MAX_AHEAD_MS, MODE_RANK
 
 COMPARED_MS: Final = 2 * SOURCE_MEMORY_MS
 """Nothing is compared with what is older: two generations of the longest memory of evidence."""
 
 
 def keep_ms(ctx: Context) -> int:
-    """Return how long a room is kept after the last event, and how old a control may be: its ledger's time."""
+    """Return how long a room is kept after the last event, and a control's id after it counted: its ledger's time."""
     return ctx.policy.engine.ledger_ms + LEDGER_SLACK_MS
 
 
-def forget_controls(control_ids: dict[str, int], now_ms: int, ctx: Context) -> None:
-    """Let go of controls so old that none signed then would count any more.
+def oldest_control_ts(ctx: Context) -> int:
+    """Return from when on a signed control may count: an id counts once, for ever, and is not kept for ever.
 
-    Oldest first. One may be signed a little ahead of the log's clock, hence twice the time.
+    One that counted at C was signed at C + `MAX_AHEAD_MS` at the latest. So when its id is let go of, `keep_ms` after
+    C, or its room with it, all that it could be repeated by is refused. A policy that keeps longer brings none back.
     """
-    before_ms = now_ms - 2 * keep_ms(ctx)
+    return max(ctx.star.controls_since_ts, ctx.star.clock_ms - keep_ms(ctx) + MAX_AHEAD_MS)
+
+
+def forget_controls(control_ids: dict[str, int], now_ms: int, ctx: Context) -> None:
+    """Let go of controls, oldest first, that nothing signed then would count as any more (`oldest_control_ts`).
+
+    What stays is bounded by time, not by number: one a minute comes to 4,380 in the 73 hours of the defaults.
+    """
+    before_ms = now_ms - keep_ms(ctx)
     while control_ids and (oldest := next(iter(control_ids.items())))[1] < before_ms:
         del control_ids[oldest[0]]
 

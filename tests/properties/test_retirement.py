@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline import Engine, Output
 from schemas import topics
+from schemas.base import MAX_AHEAD_MS
 from schemas.settings import EngineSettings, Settings
 from tests.effort import effort
 from tests.strategies import START_MS
@@ -294,6 +295,47 @@ def test_a_control_older_than_its_memory_is_refused() -> None:
     assert [letter["reason"] for letter in letters] == ["bad_value"]
     assert "sign it anew" in letters[0]["error"]
     assert refused.counters.rejects == {"bad_value": 1}
+
+
+def controlled_log(seed: int, n_records: int) -> Log:
+    """Return a log over days: signed controls, many ahead of the log's clock, all of them repeated now and then."""
+    random = Random(seed)
+    now_ms, log = START_MS, list[tuple[int, int, bytes]]()
+    known: list[dict[str, Any]] = []
+    for offset in range(n_records):
+        now_ms += random.choice((0, 2_000, 60_000, 10 * 60_000, HOUR_MS, KEEP_MS - 100_000, KEEP_MS + 1))
+        kind = random.randrange(8)
+        event = {"event_id": f"e-{offset}", "room_id": random.choice(("room-1", "room-2", STAR)), "ts": now_ms}
+        if kind < 5 and known:
+            event = {**random.choice(known[-12:]), "event_id": f"e-{offset}"}
+        elif kind < 7:
+            event["ts"] += random.choice((-HOUR_MS, 0, MAX_AHEAD_MS))
+            event |= {"type": "control", "control_id": f"c-{offset}", "actor": "operator", "action": "silence"}
+            event |= {"args": {"until_ts": now_ms + 1_000}}
+            if event["room_id"] == STAR and random.random() < 0.5:
+                policy = {"engine": {"ledger_ms": random.choice((HOUR_MS, 3 * HOUR_MS))}}
+                event |= {"action": "update_settings", "args": {"policy": policy}}
+            known.append(event)
+        elif event["room_id"] == STAR:
+            event |= {"type": "tick"}
+        else:
+            event |= {"type": "view", "action": "enter", "session_id": "s"}
+        log.append((offset, now_ms, json.dumps(event).encode()))
+    return log
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_control_counts_once_for_ever_and_its_id_is_not_kept_for_ever(seed: int) -> None:
+    """However far ahead it was signed, whether its room went, and whatever policies say of how long things are kept."""
+    log, living = controlled_log(seed, 400), engine()
+    told = living.process(log)
+    trail = [json.loads(output.json()) for output in told if output.topic == topics.AUDIT_LOG]
+    counted = [entry["content"]["control_id"] for entry in trail if entry["kind"] == "control"]
+    assert len(counted) > 20
+    assert len(counted) == len(set(counted))
+    longest_ms = 4 * HOUR_MS
+    for ids in (living._ctx.star.control_ids, *(room.control_ids for room in living._rooms.values())):
+        assert not ids or max(ids.values()) - min(ids.values()) <= longest_ms
 
 
 def test_a_knobs_numbers_go_on_rising_when_its_room_comes_back() -> None:
