@@ -807,7 +807,7 @@ class Engine:
 
     def settle(self, offset: int) -> None:
         """Take note that the partition's state of the checkpoint at `offset` is saved, and every room it named."""
-        self._departures.settle(offset)
+        self._departures.settle(offset, self._rooms)
 
     def save(self, room_id: str) -> Saved:
         """Return a room's state as it is now; it counts as saved.

@@ -171,6 +171,29 @@ def test_whenever_it_crashes_rooms_go_once_and_everything_counts_once(seed: int,
     assert {key.partition("\0")[0] for key in kept} == {STAR, *expected.snapshot()}
 
 
+def test_a_room_that_came_back_carries_its_farewells_until_the_partition_has_taken_them() -> None:
+    """However often it goes and comes back between two states of the partition; and then it may sleep like others."""
+    store, living = Store(), engine()
+    for show in range(3):
+        at_ms = START_MS + show * (KEEP_MS + HOUR_MS)
+        for offset, (ms, event) in enumerate(((0, ENTER), (1_000, END), (KEEP_MS + 60_000, TICK)), 3 * show):
+            full = {"event_id": f"e-{offset}", "room_id": "room-1", "ts": at_ms + ms, **event}
+            living.process([(offset, at_ms + ms, json.dumps(full).encode())])
+    back_ms = START_MS + 4 * (KEEP_MS + HOUR_MS)
+    enter = {**ENTER, "event_id": "back", "room_id": "room-1", "ts": back_ms}
+    living.process([(9, back_ms, json.dumps(enter).encode())])
+    point = living.checkpoint()
+    assert len(living._rooms["room-1"].farewells) == 3
+    store.save(living, "room-1", 9, point.offset)
+    store.commit(point.star, point.offset)
+    living.settle(point.offset)
+    came_back = engine()
+    came_back.restore(store.kept)
+    for one in (living, came_back):
+        assert one._rooms["room-1"].farewells == []
+        assert one.counters.n_events == 10
+
+
 def epochs(log: Log) -> Iterator[tuple[Engine, Log]]:
     """Yield the engine after every record, with what is left of the log."""
     living = engine()
@@ -305,7 +328,8 @@ def controlled_log(seed: int, n_records: int) -> Log:
     for offset in range(n_records):
         now_ms += random.choice((0, 2_000, 60_000, 10 * 60_000, HOUR_MS, KEEP_MS - 100_000, KEEP_MS + 1))
         kind = random.randrange(8)
-        event = {"event_id": f"e-{offset}", "room_id": random.choice(("room-1", "room-2", STAR)), "ts": now_ms}
+        event: dict[str, Any] = {"event_id": f"e-{offset}", "ts": now_ms}
+        event["room_id"] = random.choice(("room-1", "room-2", STAR))
         if kind < 5 and known:
             event = {**random.choice(known[-12:]), "event_id": f"e-{offset}"}
         elif kind < 7:
