@@ -222,3 +222,27 @@ def test_a_room_that_begins_anew_is_still_killed_and_goes_when_nothing_more_is_h
     off = {**KILL, "control_id": "off", "args": {"on": False}}
     log.at(0.03, off).at(0.04, TICK).at(2.5, TICK).at(3, TICK).at(6, TICK).at(7, TICK)
     assert log.engine.n_rooms == 0
+
+
+@pytest.mark.parametrize("idle_hours", [0.01, 1.3], ids=["at once", "after its evidence was let go of"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_order_found_invalid_leaves_the_valid_return_whenever_the_rooms_next_event_comes(
+    idle_hours: float, *, restarts: bool
+) -> None:
+    order = {"type": "order", "order_id": "o", "status": "paid", "amount_minor": 500, "currency": "CNY"}
+    spend = {"type": "spend", "plan_id": "p", "impressions": 9, "clicks": 1, "cost_minor": 100, "currency": "CNY"}
+    log = Log().at(0, {**order, "attribution": "direct", "user_id": "u"}).at(0.001, spend).at(0.002, TICK)
+    room = log.engine._rooms["room-1"]
+    room.evidence.flips += room.ledger.orders  # as an inquest does that finds its buyer
+    log.at(idle_hours - 0.005, TICK).at(idle_hours - 0.004, TICK)
+    assert (log.engine._rooms.find("room-1") or room).evidence.buyers.keys() == (
+        set(room.ledger.orders) if idle_hours < 1 else set()
+    )
+    if restarts:
+        kept, told = log.engine.snapshot(), log.told
+        log = Log(first_offset=log.offset + 1)
+        log.engine.restore(kept)
+        log.told = told
+    log.at(idle_hours, ENTER).at(idle_hours + 0.01, TICK)
+    session = log.engine.summary()["rooms"]["room-1"]["session"]
+    assert (session["roas"], session["roas_attributed"], session["roas_valid"]) == (5.0, 5.0, 0.0)
