@@ -34,7 +34,12 @@ MAX_CHUNK_RECORDS: Final = 2_000
 """Bounds how long one chunk keeps the event loop; the engine's answers do not depend on it."""
 EMBEDDED_FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over, even if a record arrives meanwhile."""
-FETCH_WAIT_MS: Final = 500
+FETCH_WAIT_MS: Final = 100
+"""How long a broker may hold a fetch that finds nothing. One fetch at a time is under way to each broker, so a record
+that comes to a partition which that fetch does not name waits as long."""
+PREFETCH_PATIENCE_S: Final = 1.0
+"""How long a broker is not asked while something of its last answer is untaken. aiokafka's own 0.1 s is less than a
+busy worker takes for one answer: it then asks for the partitions with nothing to tell alone, and waits for these."""
 THREAD_STOP_S: Final = 8.0
 """How long a stop waits for the group to let go; a rebalance under way comes first."""
 EMBEDDED_LEADER_DELAY_S: Final = 0.3
@@ -59,6 +64,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
         _note_commits(consumer, cast("ChunkTransport", transport).commit_note)
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and let the next fetch be of all partitions."""
+        await super().on_start()
+        self._consumer._fetcher._prefetch_backoff = PREFETCH_PATIENCE_S
 
     async def on_thread_stop(self) -> None:
         """Leave the group and close the connections, for so long; what comes after must come after.
