@@ -68,7 +68,7 @@ class _Thread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect, and let the next fetch be of all partitions."""
         await super().on_start()
-        self._consumer._fetcher._prefetch_backoff = PREFETCH_PATIENCE_S
+        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_PATIENCE_S
 
     async def on_thread_stop(self) -> None:
         """Leave the group and close the connections, for so long; what comes after must come after.

@@ -21,6 +21,7 @@ from agents import producer as producer_module
 from agents import transport as transport_module
 from agents.application import make_app
 from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
+from agents.fetch import fetched
 from agents.kafka import Cluster, TopicState
 from agents.producer import BATCH_BYTES, Batch, BatchProducer
 from agents.sender import Confirmation, Message
@@ -391,7 +392,7 @@ def test_no_fetch_leaves_out_a_partition_because_its_last_answer_was_not_taken_y
             asked.append({place[0] for _, places in request._topics for place in places})
             return await proceed(fetcher, assignment, node_id, request)
 
-        fetched, proceed = transport_module.fetched, Fetcher._proc_fetch_request
+        proceed = Fetcher._proc_fetch_request
         app.agent(app.topic(unique_prefix, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS))(take)
         async with asyncio.timeout(DEADLINE_S):
             await app.start()
