@@ -102,13 +102,14 @@ class Assignment:
         await self._guard.check_assignment()
         assigned = self._member.assigned(self._topics)
         kept = await self._stayed(assigned)
+        if self._number == number:
+            await self._member.consumer.hold(set(assigned) - {TP(ROOM_EVENTS, partition) for partition in kept})
         if self._number != number:
             return  # assigned anew meanwhile: this is called again for that
         self._cursors = {
             TP(ROOM_EVENTS, partition): Cursor(self._rooms.resume(partition).offset + 1) for partition in kept
         }
         new = frozenset(assigned) - self._cursors.keys()
-        self._member.consumer.hold(new)
         self._kept = kept
         self._told(sorted(tp.partition for tp in assigned if tp.topic == ROOM_EVENTS))
         if new:
@@ -156,7 +157,7 @@ class Assignment:
             return False
         self._lost.difference_update(tps)
         self._cursors |= {tp: Cursor(positions[tp][0]) for tp in tps}
-        self._member.consumer.release(tps)
+        await self._member.consumer.release(tps)
         self._say_ready()
         return True
 

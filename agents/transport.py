@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
-from aiokafka import OffsetAndMetadata
+from aiokafka import OffsetAndMetadata, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -37,8 +37,11 @@ MAX_CHUNK_RECORDS: Final = 2_000
 EMBEDDED_FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over, even if a record arrives meanwhile."""
 FETCH_WAIT_MS: Final = 100
-"""A broker takes one request of a connection after the other: whatever else is asked waits as long behind a fetch of
-partitions without news."""
+"""How long a broker may hold a fetch that finds nothing. One fetch at a time is under way to each broker, so a record
+that comes to a partition which that fetch does not name waits as long, and so does all else that is asked there."""
+PREFETCH_PATIENCE_S: Final = 1.0
+"""How long a broker is not asked while something of its last answer is untaken. aiokafka's own 0.1 s is less than a
+busy worker takes for one answer: it then asks for the partitions with nothing to tell alone, and waits for these."""
 THREAD_STOP_S: Final = 8.0
 """How long a stop waits for the group to let go; a rebalance under way comes first."""
 NOTHING_TO_FETCH_S: Final = 0.02
@@ -65,6 +68,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
         _note_commits(consumer, cast("ChunkTransport", transport).commit_note)
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and let the next fetch be of all partitions."""
+        await super().on_start()
+        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_PATIENCE_S
 
     async def on_thread_stop(self) -> None:
         """Leave the group and close the connections, for so long; what comes after must come after.
@@ -148,16 +156,18 @@ class ChunkConsumer(driver.Consumer):
                 self._read_offset[tp] = None
                 yield tp, self._chunk(tp, records, fetched_s)
 
-    def hold(self, tps: Iterable[TP]) -> None:
+    async def hold(self, tps: Iterable[TP]) -> None:
         """Fetch nothing of these from now on, and all of the others once Faust resumes them."""
         self._held = frozenset(tps)
         self.pause_partitions(self._held)
+        await self._thread.call_thread(_pause, self._thread._ensure_consumer(), self._held)
 
-    def release(self, tps: Iterable[TP]) -> None:
+    async def release(self, tps: Iterable[TP]) -> None:
         """Fetch these partitions that were held."""
         released = frozenset(tps)
         self._held -= released
         self.resume_partitions(released)
+        await self._thread.call_thread(_resume, self._thread._ensure_consumer(), released)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Resume fetching, but of what is held."""
@@ -272,6 +282,15 @@ def _note_commits(consumer: Any, note: str) -> None:
 async def _notes(consumer: Any, tps: list[TP]) -> list[str]:
     found = await consumer._coordinator.fetch_committed_offsets(tps)
     return [commit.metadata for commit in found.values()]
+
+
+async def _pause(consumer: Any, tps: Iterable[TP]) -> None:
+    """Ask for no more of these; what is fetched of them already is dropped by `agents.fetch`."""
+    consumer.pause(*(TopicPartition(*tp) for tp in tps if consumer._subscription.is_assigned(tp)))
+
+
+async def _resume(consumer: Any, tps: Iterable[TP]) -> None:
+    consumer.resume(*(TopicPartition(*tp) for tp in tps if consumer._subscription.is_assigned(tp)))
 
 
 async def _committed(consumer: Any, tps: list[TP]) -> dict[TP, int]:

@@ -59,10 +59,10 @@ class Member(Client):
     def assigned(self, _topics: object) -> list[TP]:
         return [TP(ROOM_EVENTS, partition) for partition in self.partitions]
 
-    def hold(self, tps: Iterable[TP]) -> None:
+    async def hold(self, tps: Iterable[TP]) -> None:
         self.held = set(tps)
 
-    def release(self, tps: Iterable[TP]) -> None:
+    async def release(self, tps: Iterable[TP]) -> None:
         self.held -= set(tps)
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
