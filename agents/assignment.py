@@ -23,6 +23,7 @@ from agents.layout_guard import LayoutGuard
 from agents.logs import facts
 from agents.membership import Membership
 from agents.rooms import LostError, Rooms
+from agents.snapshots import check_log
 from pipeline.snapshot import SnapshotError
 from schemas.topics import ROOM_EVENTS
 
@@ -176,14 +177,7 @@ class Assignment:
             if self._number != number:
                 return False
             snapshots = found[partition]
-            next_offset, end = positions[TP(ROOM_EVENTS, partition)]
-            needed = max(next_offset, snapshots.newest() + 1)
-            if needed > end:
-                msg = (
-                    f"{ROOM_EVENTS} partition {partition} must reach offset {needed}, got {end}: "
-                    "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
-                )
-                raise ProgramError(msg)
+            check_log(partition, snapshots, *positions[TP(ROOM_EVENTS, partition)])
             try:
                 self._rooms.begin(partition, snapshots)
             except SnapshotError as error:
