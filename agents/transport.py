@@ -37,8 +37,8 @@ MAX_CHUNK_RECORDS: Final = 2_000
 EMBEDDED_FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over, even if a record arrives meanwhile."""
 FETCH_WAIT_MS: Final = 100
-"""How long a broker may hold a fetch that finds nothing. One fetch at a time is under way to each broker, so a record
-that comes to a partition which that fetch does not name waits as long, and so does all else that is asked there."""
+"""How long a broker may hold a fetch that finds nothing. It takes one request of a connection after the other: a record
+of a partition that this fetch does not name waits as long, and so does whatever else is asked there."""
 PREFETCH_PATIENCE_S: Final = 1.0
 """How long a broker is not asked while something of its last answer is untaken. aiokafka's own 0.1 s is less than a
 busy worker takes for one answer: it then asks for the partitions with nothing to tell alone, and waits for these."""
