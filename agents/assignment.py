@@ -127,8 +127,14 @@ class Assignment:
         }
         if not resting:
             return []
-        committed = await self._member.consumer.committed_offsets([TP(ROOM_EVENTS, partition) for partition in resting])
-        ours = await self._changelog.ours(resting)
+        try:
+            committed = await self._member.consumer.committed_offsets([TP(ROOM_EVENTS, place) for place in resting])
+            ours = await self._changelog.ours(resting)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("partitions begin anew", extra=facts(error=f"{type(error).__name__}: {error}"))
+            return []  # whether it is still ours is not known
         return [
             partition
             for partition, offset in resting.items()
