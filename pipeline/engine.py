@@ -15,7 +15,7 @@ import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from pipeline import attendance, control, parking, retirement, segments, shedding
+from pipeline import attendance, control, feedback, parking, retirement, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda, Due
 from pipeline.apply import KINDS, Kind, apply, start_meaning
@@ -33,6 +33,7 @@ from pipeline.roi import refresh
 from pipeline.room import Farewell, RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
+from pipeline.slice_metrics import add_dimensions
 from pipeline.snapshot import (
     FORMAT,
     Checkpoint,
@@ -53,7 +54,7 @@ from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
 from schemas.settings import Policy, Settings
 
-ENGINE_VERSION: Final = 4
+ENGINE_VERSION: Final = 5
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
@@ -596,7 +597,10 @@ class Engine:
             has_commands = bool(commander.messages)
             self._commands(room, commander, out)
         if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
-            self._emit(room, view or View(room, now_ms, ctx), out)
+            view = view or View(room, now_ms, ctx)
+            self._emit(room, view, out)
+        if room.slices is not None and feedback.is_due(room, now_ms, ctx):
+            out.append(feedback.told(room, view or View(room, now_ms, ctx)))
         self._schedule(room, now_ms)
 
     def _emit(self, room: RoomState, view: View, out: list[Output]) -> None:
@@ -606,18 +610,26 @@ class Engine:
             # The first interval is longer by a share of the room's own, so that rooms do not go on together.
             extra_ms = room.turn % interval_ms if room.channels_due_ms < 0 else 0
             room.channels_due_ms = view.now_ms + interval_ms + extra_ms
-        out.append(Output(topics.ROOM_SIGNALS, room.room_id, signals(room, view, with_channels=with_channels)))
+        fields = signals(room, view, with_channels=with_channels)
+        if with_channels and room.slices is not None:
+            add_dimensions(fields, view)
+        out.append(Output(topics.ROOM_SIGNALS, room.room_id, fields))
         room.is_changed = room.must_tell = False
 
     def _tell_the_end(self, room: RoomState, out: list[Output]) -> None:
         """Emit what a session came to before the next one begins: nothing later would tell it."""
-        if not room.is_changed:
+        has_feedback = feedback.is_left(room)
+        if not room.is_changed and not has_feedback:
             return
         last = load_room(dump_hot(room))  # a copy: the room itself goes on from where it is
         at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, self._ctx.tick_ms)
         last.fold(at_ms)
-        self._emit(last, View(last, at_ms, self._ctx), out)
-        room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
+        view = View(last, at_ms, self._ctx)
+        if room.is_changed:
+            self._emit(last, view, out)
+            room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
+        if has_feedback:
+            out.append(feedback.told(last, view))
 
     def _schedule(self, room: RoomState, now_ms: int) -> None:
         """Put the room's own deadlines on the list: an idle room without any is not visited again."""
@@ -637,6 +649,9 @@ class Engine:
             urgent.append(room.feeds_due_ms)
         if urgent:
             at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
+            soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
+        if room.slices is not None and (feedback_ms := feedback.due_ms(room, ctx)) is not None:
+            at_ms = next_turn_ms(max(feedback_ms - 1, now_ms), 0, ctx.tick_ms)
             soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
         if room.plans or room.excluded:
             for moment in decision_due(room, now_ms, ctx):

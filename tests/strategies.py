@@ -131,6 +131,7 @@ _CHARACTERS: Final = st.characters(codec="utf-8")
 _PRINTABLE: Final = st.characters(categories=("L", "M", "N", "P", "S"), include_characters=" ")
 _STAGES = ("acquisition", "retention", "promotion")
 _MODES = ("off", "shadow", "approve", "auto")
+_DIMENSIONS = ("segment", "region", "creative_id", "product_id", "host_id", "partner_id")
 _FEEDS = ("view", "comment", "order", "spend", "plan")
 _CONTROL_ACTIONS = (
     "set_mode",
@@ -237,6 +238,7 @@ def _settings() -> SearchStrategy[Event]:
             "platform": identifiers(),
             "bid_floor_minor": money(),
             "bid_cap_minor": money(),
+            "dimensions": st.lists(st.sampled_from(_DIMENSIONS), max_size=7),
         },
     )
 

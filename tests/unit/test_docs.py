@@ -59,6 +59,8 @@ def shown(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "empty"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "empty"
     if isinstance(value, int):
