@@ -260,7 +260,8 @@ class RoomState(msgspec.Struct, gc=False):
         for windows in (self.windows, *self.channels.values()):
             windows.session = windows.prior = 0
         if self.slices is not None:
-            self.slices.begin_session(now_ms, self.evaluated_ms, next_numbering(self))
+            numbering = next_numbering(self) if self.slices.is_full else self.slices.numbering
+            self.slices.begin_session(now_ms, self.evaluated_ms, numbering)
         self.returns.begin_session()
         self.dwell.session, self.amounts.session = {}, {}
         self.users.begin_session(-(-self.session.begins_ts // 1_000))

@@ -13,7 +13,8 @@ Where an event does not carry a field, it counts
 - by `product_id`, a comment alone, under the product that was on stage.
 
 Of somebody without consent, segment, region and creative are not looked at. Places mean something within one numbering
-alone: one begins with each session and with each change of the dimensions, and an order of a former one is `unknown`.
+alone. Another begins when the dimensions change, and with a session that finds one of them full: values of which
+nothing is left give up their places then, and what still comes of an order of before is `unknown`.
 """
 
 from __future__ import annotations
@@ -228,23 +229,32 @@ class Slices(msgspec.Struct, gc=False):
 
     # -- sessions -----------------------------------------------------------------------------------------------
 
+    @property
+    def is_full(self) -> bool:
+        """A dimension has as many values as are told apart: the next one would be `other`."""
+        return any(len(names) - 2 >= self.limit for names in self.names)
+
     def begin_session(self, now_ms: int, evaluated_ms: int, numbering: int) -> None:
-        """Count anew under another numbering: values of which no window holds anything give up their places."""
+        """Count anew; under another numbering, values of which no window holds anything give up their places."""
         for waiting in self.waiting.values():
             former: dict[int, Packed] = {}
             for part in waiting.parts():
                 for places, counted in part.items():
                     former[places] = former.get(places, 0) + counted
             waiting.own, waiting.late, waiting.former = {}, {}, former
-        tables = [self._renumbered(number, evaluated_ms) for number in range(len(self.dimensions))]
-        for waiting in self.waiting.values():
-            waiting.former = {_moved(places, tables): counted for places, counted in waiting.former.items()}
+        for values in self.slices:
+            for slice_ in values:
+                slice_.begin_session(evaluated_ms)
+        if numbering != self.numbering:
+            tables = [self._renumbered(number) for number in range(len(self.dimensions))]
+            for waiting in self.waiting.values():
+                waiting.former = {_moved(places, tables): counted for places, counted in waiting.former.items()}
         self.touches.clear()
         self.numbering, self.since_ms, self.is_partial = numbering, now_ms, False
         self.has_buyers = self.is_changed = False
         self.revision, self.told_ms = 0, -1
 
-    def _renumbered(self, number: int, evaluated_ms: int) -> list[int]:
+    def _renumbered(self, number: int) -> list[int]:
         """Give one dimension's values their new places; return these by the old ones."""
         slices = self.slices[number]
         used: set[int] = set()
@@ -253,9 +263,7 @@ class Slices(msgspec.Struct, gc=False):
         names: dict[str, int] = {}
         table = [0] * len(slices)
         for name, place in self.names[number].items():
-            slice_ = slices[place]
-            slice_.begin_session(evaluated_ms)
-            if place < 2 or place in used or slice_.windows.zones[0].starts:
+            if place < 2 or place in used or slices[place].windows.zones[0].starts:
                 table[place] = names[name] = len(names)
         self.slices[number] = [slices[self.names[number][name]] for name in names]
         self.names[number] = names
