@@ -43,7 +43,10 @@ def plainly(opinions: list[Opinion], now_ms: int, policy: SentimentSettings) -> 
     first = now_ms - HOUR_MS - MINUTE_MS + 1
     hour = [o for o in opinions if first <= o.ts // MINUTE_MS * MINUTE_MS < now_ms]
     n_all, k_all = len(hour), sum(o.is_negative for o in hour)
-    values = {by: {name for o in hour for name in names_of(o)[by]} - {None} for by in ("product_id", "minute", "topic")}
+    values = {
+        by: {name for o in hour for name in names_of(o)[by] if name is not None}
+        for by in ("product_id", "minute", "topic")
+    }
     found = set()
     for by, names in values.items():
         rows = []
