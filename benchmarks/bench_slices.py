@@ -22,7 +22,7 @@ from schemas import topics
 from schemas.settings import Settings, SignalsSettings
 
 CHUNK: Final = 2_000
-CASES: Final = (
+CASES: Final[tuple[tuple[str, ...], ...]] = (
     (),
     ("segment",),
     ("segment", "region", "creative_id"),
