@@ -416,16 +416,18 @@ def start_meaning(room: RoomState, event: Any, ctx: Context) -> Meaning:
 
 def _on_room(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _anonymous(room, event, ctx)
+    is_new = False
     if event.action == "start":
         meaning = start_meaning(room, event, ctx)
+        is_new = meaning == "new"
         room.session.start(event.ts, meaning)
         if meaning == "first":
             room.users.begin_session(-(-event.ts // 1_000))
-        if meaning == "new":
+        if is_new:
             room.begin_session(now_ms, ctx)
     elif event.action == "end" and event.ts >= room.session.begins_ts:  # a late one ended the session before
         room.session.ended_ts = event.ts
-    note_room(room.said, event)
+    note_room(room.said, event, is_new=is_new)
     if event.settings is not None:
         room.config.tighten(event.settings, ctx.policy)
         room.settle_currency(ctx)

@@ -38,13 +38,13 @@ class Said(msgspec.Struct, array_like=True, gc=False):
         return self.values[place - 1] or None if place else None
 
 
-def note_room(said: dict[str, Said], event: Any) -> None:
-    """Note what a `room` event says; a new show begins with nothing on stage."""
+def note_room(said: dict[str, Said], event: Any, *, is_new: bool) -> None:
+    """Note what a `room` event says; a new session begins with nothing on stage."""
     for name in ("host_id", "partner_id"):
         value = getattr(event, name)
         if value is not None:
             said.setdefault(name, Said()).say(event.ts, value)
-    if event.action == "start" and "product_id" in said:
+    if is_new and "product_id" in said:
         said["product_id"].say(event.ts, NOTHING)
 
 

@@ -103,5 +103,6 @@ class RoomSignals(WireModel):
         default=None, description="since when they count, where that is not since the session's beginning"
     )
     crowded: list[Crowded] | None = Field(
-        default=None, description="where the last hour's negative comments concentrate; left out when nowhere"
+        default=None,
+        description="with the channels: where the last hour's negative comments concentrate; left out when nowhere",
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.crowding import HOUR_MS, LEAST_NATS, MAX_PRODUCTS, MINUTE_MS, MOST_TOLD, Crowds
 from pipeline.quality.surprise import surplus
-from schemas.settings import SentimentSettings
+from schemas.settings import EngineSettings, SentimentSettings
 from tests.effort import effort
 from tests.partition import Partition, second_of
 
@@ -147,7 +147,7 @@ def test_complaints_at_random_hardly_ever_stand_out(share: float) -> None:
 
 
 def test_the_signals_say_which_product_and_minute_holds_the_complaints_and_nothing_while_none_does() -> None:
-    partition = Partition().at(0, "room", action="start")
+    partition = Partition(engine=EngineSettings(channels_interval_ms=5_000)).at(0, "room", action="start")
     for minute in range(8):
         is_bad = minute == 5
         product = "cream" if is_bad else f"p-{minute % 3}"
