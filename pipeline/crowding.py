@@ -7,11 +7,11 @@ hour: a product that is on stage half of the time may hold half of the complaint
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import msgspec
 
-from pipeline.quality.surprise import surplus
 from schemas.settings import SentimentSettings
 
 MINUTE_MS: Final = 60_000
@@ -19,8 +19,8 @@ HOUR_MS: Final = 3_600_000
 MAX_PRODUCTS: Final = 8
 """Products told apart within one minute; of more, comments count with the minute alone."""
 LEAST_NATS: Final = 4.0
-"""Evidence (`surplus`) from which a place stands out: of 4,500 simulated hours without any crowd none had one at 4, and
-three had one at 3 (seed 101; `benchmarks/bench_crowding.py` reports on others)."""
+"""Evidence (`surprise`) from which a place stands out: of 4,500 simulated hours without any crowd two had one at 4, one
+at 5 (seed 101; `benchmarks/bench_crowding.py` reports on others). The least difference of the shares does the rest."""
 MOST_TOLD: Final = 3
 """Places told of a kind, those with the largest excess."""
 
@@ -82,6 +82,27 @@ class Crowds(msgspec.Struct, gc=False):
         return told
 
 
+def surprise(k: int, n: int, k_all: int, n_all: int) -> float:
+    """Return -ln of a bound on how likely a place of `n` of `n_all` opinions holds `k` of `k_all` negative ones by chance.
+
+    That many or more: Hoeffding's bound for draws without replacement; 0 where it holds no more than its share.
+
+    References
+    ----------
+    Hoeffding (1963), theorems 1 and 4; Chvatal (1979).
+
+    >>> round(surprise(9, 10, 30, 100), 2), surprise(3, 10, 30, 100)
+    (7.94, 0.0)
+    """
+    share, usual = k / n, k_all / n_all
+    if share <= usual:
+        return 0.0
+    nats = share * math.log(share / usual)
+    if k < n:
+        nats += (1 - share) * math.log((1 - share) / (1 - usual))
+    return n * nats
+
+
 def standing_out(places: dict[str, int], total: int, settings: SentimentSettings) -> list[dict[str, Any]]:
     """Return the places of one kind that stand out of `total`, the largest excess first."""
     n_all, k_all = total & _OPINIONS, total >> 32
@@ -92,7 +113,7 @@ def standing_out(places: dict[str, int], total: int, settings: SentimentSettings
         excess = k * n_all - n * k_all  # of the two shares, times both totals
         if k < settings.min_crowded or excess * 1_000_000 < least_excess * n_all * k_all or excess <= 0:
             continue
-        if surplus(k, k_all * n / n_all) < LEAST_NATS:
+        if surprise(k, n, k_all, n_all) < LEAST_NATS:
             continue
         shares = {"negative_share": round(k / k_all, 6), "scored_share": round(n / n_all, 6)}
         found.append((-excess, value, {"value": value, "n_negative": k, "n_scored": n, **shares}))

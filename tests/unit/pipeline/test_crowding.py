@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import Any, NamedTuple
 
@@ -9,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.crowding import HOUR_MS, LEAST_NATS, MAX_PRODUCTS, MINUTE_MS, MOST_TOLD, Crowds
-from pipeline.quality.surprise import surplus
+from pipeline.crowding import HOUR_MS, LEAST_NATS, MAX_PRODUCTS, MINUTE_MS, MOST_TOLD, Crowds, surprise
 from schemas.settings import EngineSettings, SentimentSettings
 from tests.effort import effort
 from tests.partition import Partition, second_of
@@ -38,6 +38,12 @@ def names_of(opinion: Opinion) -> dict[str, tuple[str | None, ...]]:
     return {"product_id": (opinion.product,), "minute": (str(minute),), "topic": opinion.topics}
 
 
+def plain_surprise(k: int, n: int, k_all: int, n_all: int) -> float:
+    """Return the divergence of two coins in nats, n times."""
+    pairs = ((k / n, k_all / n_all), (1 - k / n, 1 - k_all / n_all))
+    return n * math.fsum(p * math.log(p / q) for p, q in pairs if p)
+
+
 def plainly(opinions: list[Opinion], now_ms: int, policy: SentimentSettings) -> set[tuple[str, str, int, int]]:
     """Return what stands out as (by, value, negative, all), counted from the list in the plainest way."""
     first = now_ms - HOUR_MS - MINUTE_MS + 1
@@ -56,7 +62,7 @@ def plainly(opinions: list[Opinion], now_ms: int, policy: SentimentSettings) -> 
             if k < policy.min_crowded:
                 continue
             excess = k / k_all - n / n_all
-            if excess >= policy.crowd_difference - 1e-12 and surplus(k, k_all * n / n_all) >= LEAST_NATS:
+            if excess >= policy.crowd_difference - 1e-12 and plain_surprise(k, n, k_all, n_all) >= LEAST_NATS:
                 rows.append((-(k * n_all - n * k_all), value, (by, value, k, n)))
         found |= {row for _, _, row in sorted(rows)[:MOST_TOLD]}
     return found
@@ -96,6 +102,15 @@ def test_a_product_that_holds_the_complaints_stands_out_and_its_share_is_told() 
         "by": "product_id", "value": "cream", "n_negative": 25, "n_scored": 25,
         "negative_share": 1.0, "scored_share": 0.25,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "k_all", "n_all"), [(12, 20, 30, 100), (9, 9, 20, 60), (25, 40, 30, 80), (5, 50, 6, 90)]
+)
+def test_the_bound_is_above_what_chance_does(k: int, n: int, k_all: int, n_all: int) -> None:
+    """Draws without replacement, every case added up."""
+    ways = [math.comb(n, i) * math.comb(n_all - n, k_all - i) for i in range(k, min(n, k_all) + 1)]
+    assert sum(ways) / math.comb(n_all, k_all) <= math.exp(-surprise(k, n, k_all, n_all))
 
 
 def test_one_product_on_stage_all_the_time_holds_all_complaints_and_that_says_nothing() -> None:
