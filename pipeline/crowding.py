@@ -83,7 +83,7 @@ class Crowds(msgspec.Struct, gc=False):
 
 
 def surprise(k: int, n: int, k_all: int, n_all: int) -> float:
-    """Return -ln of a bound on how likely a place of `n` of `n_all` opinions holds `k` of `k_all` negative ones by chance.
+    """Return -ln of a bound on how likely chance gives `n` of `n_all` opinions `k` of the `k_all` negative ones.
 
     That many or more: Hoeffding's bound for draws without replacement; 0 where it holds no more than its share.
 
