@@ -12,6 +12,7 @@ from pipeline.commands import Commander, whole_minor
 from pipeline.context import Context
 from pipeline.judge import told
 from pipeline.room import RoomState
+from pipeline.slicing import attune
 from schemas.anomalies import Anomaly
 from schemas.base import EVERY_ROOM
 from schemas.control import FOR_EVERY_ROOM, arguments
@@ -94,6 +95,7 @@ class RoomControl:
             case "update_settings":
                 if args.settings is not None:
                     room.config.set(args.settings, self.ctx.policy)
+                    attune(room, self.ctx)
             case _:  # feedback: kept in the trail for whoever tunes the thresholds
                 pass
 
