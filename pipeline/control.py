@@ -88,7 +88,7 @@ class RoomControl:
                 if plan is not None:
                     value = goal_micro(args.value) if plan.is_goal else whole_minor(args.value)
                     if value is not None:
-                        self.commander.override(plan, value, now, event.actor)
+                        self.commander.override(plan, value, now, actor=event.actor, control_id=event.control_id)
             case "exclude_window":
                 live_windows = [window for window in room.excluded if window[1] > self.now_ms]
                 room.excluded = [*live_windows, (args.from_ts, args.to_ts)]
