@@ -88,9 +88,8 @@ def matrix(norms: Iterable[str]) -> Any:
         columns.append(of_text(norm).astype(np.int32))
         ends.append(ends[-1] + len(columns[-1]))
     values = np.ones(ends[-1], np.float32)
-    counts = sparse.csr_matrix(
-        (values, np.concatenate(columns), np.array(ends)), shape=(len(ends) - 1, (1 << BASE_BITS) + 2 * (1 << ROLE_BITS))
-    )
+    shape = len(columns), (1 << BASE_BITS) + 2 * (1 << ROLE_BITS)
+    counts = sparse.csr_matrix((values, np.concatenate(columns), np.array(ends)), shape=shape)
     counts.sum_duplicates()
     return counts
 

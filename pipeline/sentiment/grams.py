@@ -55,16 +55,15 @@ _sum: Final = np.add.reduce
 _IS_OUTSIDE: Final = np.zeros(max(map(ord, _STOPS)) + 2, np.bool_)
 _IS_OUTSIDE[[ord(char) for char in _STOPS + EDGE]] = True
 
-
 Hashes = tuple[NDArray[np.uint32], ...]
 """For each order from 1: the hash of the n-gram that starts at each character, edges included."""
 
 
 class Weights(NamedTuple):
-    """The tables: `base` for every n-gram, `first` and `last` for those of these clauses, `only` for both in one.
+    """The tables, of int16: `base` for every n-gram, `first` and `last` for those of these clauses.
 
-    Arrays of int16: `table` is `base`, `first` and `last`, one after the other. The views are what plain Python reads a
-    number from in half the time.
+    `table` is the three of them, one after the other. The views are what plain Python reads a number from in half the
+    time; that of `only` is of `first` and `last` added, for a clause that is both.
     """
 
     base: NDArray[np.int16]
@@ -220,7 +219,11 @@ def weigh_many(norms: Sequence[str], weights: Weights) -> list[tuple[int, int]]:
 
 
 def _sums(
-    table: NDArray[np.int16], slots: list[NDArray[np.uint32]], low: NDArray[np.int64], high: NDArray[np.int64], reach: int
+    table: NDArray[np.int16],
+    slots: list[NDArray[np.uint32]],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    reach: int,
 ) -> NDArray[np.int64]:
     """Return what the n-grams of each span weigh that begin from `low` on and end before `high`, or `reach` beyond it.
 

@@ -73,11 +73,11 @@ class TermIndex(Generic[Payload]):
                 if after is not None and padded[end] in after:
                     payload = None
             while longer is not None:
-                char = padded[ahead]
-                if char not in longer:
+                following = padded[ahead]
+                if following not in longer:
                     break
                 ahead += 1
-                here, longer, after = longer[char]
+                here, longer, after = longer[following]
                 if here is not None and (after is None or padded[ahead] not in after):
                     payload, end = here, ahead
             if payload is not None:
