@@ -33,6 +33,8 @@ class Star(msgspec.Struct, gc=False):
     n_shed: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
     attended_until_ms: int = -1
+    controls_since_ts: int = -1
+    """No control signed before counts, whatever the policy: under one of before, its id was forgotten."""
 
 
 class Context:
@@ -55,6 +57,8 @@ class Context:
         self.visit_interval_ms = policy.engine.visit_interval_ms
         self.visit_after_events = policy.engine.visit_after_events
         self.max_channels = policy.engine.max_channels
+        self.dimensions: tuple[str, ...] = policy.signals.dimensions
+        self.max_slices = policy.signals.max_slices
         self.consent_default = policy.engine.consent_default
         self.recent_ids_ms = policy.engine.recent_ids_ms
         self.room_events_per_tick = policy.engine.room_events_per_s * self.tick_ms // 1_000
