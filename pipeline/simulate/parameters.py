@@ -2,7 +2,7 @@
 
 They are chosen, not measured: plausible for a mid-size apparel and household room, and kept where the ratios of a
 healthy room lie in the ranges that `tests/unit/simulate/test_rooms.py` asserts. `settings.py` changes them by name, so
-that worlds can be made that are not the one a detector was calibrated on; `WORLDS` names some.
+that worlds can be made that are not the one a detector was calibrated on; `worlds.py` names some.
 """
 
 from __future__ import annotations
@@ -252,6 +252,12 @@ class Parameters:
     """Viewers behind one of four address blocks of mobile carriers: an honest concentration."""
     lost_click_ratio: float = 0.07
     """Ad clicks that are billed and never become a viewer."""
+
+    consent_ratio: float = 1.0
+    """Of the users, bots too, those who consent; the records of the others say `consent: false` and keep their ids."""
+    is_counts_only: bool = False
+    """Whether the platform reports no single viewers but sums by channel (`counts`), each `counts_s`."""
+    counts_s: int = 10
 
     # A viewer's stay
     dwell_median_s: float = 30.0
