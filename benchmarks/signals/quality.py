@@ -21,17 +21,18 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from benchmarks.signals.spread import Each, one_by_one
 from pipeline import Engine
 from pipeline.counters import unpack
 from pipeline.emit import View
 from pipeline.quality import is_invalid, ivt_interval
-from pipeline.simulate import World
+from pipeline.simulate import World, parameters_of
 from pipeline.simulate.parameters import Parameters
 from schemas.decode import decode_one
 from schemas.settings import Settings
@@ -53,6 +54,9 @@ GROUPS: Final = {
     "held_out_scripted": HELD_OUT_SCRIPTED,
     "held_out_randomised": HELD_OUT_RANDOMISED,
 }
+OTHER_WORLDS: Final = ("other-bots", "shared-sources", "half-consent")
+"""Of `pipeline.simulate.worlds`; two rooms of each kind, to see where it breaks."""
+OTHER_LOOK_ALIKES: Final = ("celebrity", "campus", "calm")
 POINTS: Final = 0.03
 """How far a window's share may be off."""
 LOOK_ALIKES: Final = (
@@ -135,9 +139,11 @@ def truth_of(world: World) -> set[str]:
     return {user for trouble in world.truth() if trouble.is_invalid for user in trouble.user_ids}
 
 
-def log_of(kind: str, n_rooms: int, seed: int, size: float) -> tuple[list[tuple[int, str, dict[str, Any]]], set[str]]:
+def log_of(
+    kind: str, n_rooms: int, seed: int, size: float, name: str = "as-is"
+) -> tuple[list[tuple[int, str, dict[str, Any]]], set[str]]:
     """Return a scenario's records, every room with the trouble, and who is invalid."""
-    world = World("calm", n_rooms, seed, START_TS, parameters=Parameters(size=size))
+    world = World("calm", n_rooms, seed, START_TS, parameters=parameters_of(name, Parameters(size=size)))
     if kind != "calm":
         for place, room_id in enumerate(world.room_ids):
             begin = START_TS + (TROUBLE_AT_S + 7 * (place % 5)) * 1_000
@@ -146,9 +152,18 @@ def log_of(kind: str, n_rooms: int, seed: int, size: float) -> tuple[list[tuple[
     return records, truth_of(world)
 
 
-def run(kind: str, n_rooms: int, seed: int, size: float, score: Score, *, settings: Settings | None = None) -> None:
+def run(
+    kind: str,
+    n_rooms: int,
+    seed: int,
+    size: float,
+    score: Score,
+    *,
+    settings: Settings | None = None,
+    world: str = "as-is",
+) -> None:
     """Play a scenario through an engine and score every window's verdicts."""
-    records, bots = log_of(kind, n_rooms, seed, size)
+    records, bots = log_of(kind, n_rooms, seed, size, world)
     engine = Engine(settings or Settings(trust_log=True))
     waiting: list[Any] = []
     window_end = START_TS + WINDOW_S * 1_000
@@ -321,39 +336,61 @@ def _comments(room: str, said: list[tuple[int, str, str, bool]]) -> list[tuple[i
 # -- all of it ------------------------------------------------------------
 
 
+class Task(NamedTuple):
+    """The rooms of one kind."""
+
+    kind: str
+    seeds: tuple[int, ...]
+    n_rooms: int
+    size: float
+    world: str = "as-is"
+
+
+def scored(task: Task) -> Score:
+    """Return what verdicts on the rooms of a task come to."""
+    score = Score()
+    for seed in task.seeds:
+        run(task.kind, task.n_rooms, seed, task.size, score, world=task.world)
+    return score
+
+
+def return_errors(task: Task) -> list[tuple[float, float]]:
+    """Return the errors of both returns of the rooms of a task."""
+    return [error for seed in task.seeds for error in returns(task.kind, task.n_rooms, seed, task.size)]
+
+
 def figures(
-    seeds: Sequence[int] = TEST_SEEDS, *, n_rooms: int = 4, size: float = 1.0, tell: Callable[[str], None] | None = None
+    seeds: Sequence[int] = TEST_SEEDS, *, n_rooms: int = 2, size: float = 1.0, each: Each = one_by_one
 ) -> dict[str, Any]:
-    """Return every figure of this family; `tell` hears of each kind of room before it is played."""
-    say = tell or (lambda _: None)
+    """Return every figure of this family; `each` plays the kinds of rooms, one after the other or beside each other."""
     told: dict[str, Any] = {
         "seeds": list(seeds), "calibration_seeds": list(CALIBRATION_SEEDS), "n_rooms": n_rooms, "size": size,
         "calibrated_on": list(CALIBRATED), "held_out": list(HELD_OUT),
     }  # fmt: skip
-    for group, kinds in {**GROUPS, "look_alikes": LOOK_ALIKES}.items():
+    groups = {**GROUPS, "look_alikes": LOOK_ALIKES}
+    every = [kind for kinds in groups.values() for kind in kinds]
+    tasks = [Task(kind, tuple(seeds), n_rooms, size) for kind in every]
+    score_of = dict(zip(every, each("traffic, kinds of rooms", scored, tasks), strict=True))
+    for group, kinds in groups.items():
         all_of = Score()
-        told[group] = {}
         for kind in kinds:
-            say(f"traffic: {kind}, {len(seeds)} x {n_rooms} rooms")
-            own = Score()
-            for seed in seeds:
-                run(kind, n_rooms, seed, size, own)
-            told[group][kind] = own.as_dict()
-            all_of.add(own)
-        told[group]["all"] = all_of.as_dict()
+            all_of.add(score_of[kind])
+        told[group] = {**{kind: score_of[kind].as_dict() for kind in kinds}, "all": all_of.as_dict()}
+    others = [(world, kind) for world in OTHER_WORLDS for kind in (*CALIBRATED, *OTHER_LOOK_ALIKES)]
+    few = [Task(kind, tuple(seeds[:2]), 1, size, world) for world, kind in others]
+    told["worlds"] = {world: {} for world in OTHER_WORLDS}
+    for (world, kind), score in zip(others, each("traffic, other worlds", scored, few), strict=True):
+        told["worlds"][world][kind] = score.as_dict()
     for name, kinds in (("roas", CALIBRATED), ("roas_held_out", HELD_OUT)):
-        say(f"traffic: return where bots pay ({name})")
-        errors = [
-            error for kind in kinds if "comments" not in kind for seed in seeds
-            for error in returns(kind, n_rooms, seed, size)
-        ]  # fmt: skip
+        paying = [task for task in tasks if task.kind in kinds and "comments" not in task.kind]
+        found = each(f"traffic, return where bots pay ({name})", return_errors, paying)
+        errors = [error for of in found for error in of]
         if errors:
             attributed, valid = (sum(abs(error[place]) for error in errors) / len(errors) for place in (0, 1))
             told[name] = {
                 "error_attributed": round(attributed, 4), "error_valid": round(valid, 4),
                 "ratio": round(valid / attributed, 4) if attributed else None, "n_rooms": len(errors),
             }  # fmt: skip
-    say("traffic: recorded scripts")
     if (scripts := script_bots(SHARED, seeds[0])) is not None:
         told["script_bots"] = scripts
     return told
@@ -364,7 +401,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(TEST_SEEDS))
     parser.add_argument("--calibration", action="store_true", help="the seeds that thresholds were chosen on")
-    parser.add_argument("--rooms", type=int, default=4, help="of each kind and seed")
+    parser.add_argument("--rooms", type=int, default=2, help="of each kind and seed")
     parser.add_argument("--size", type=float, default=1.0, help="multiplies a room's traffic")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parsed = parser.parse_args()
