@@ -198,7 +198,8 @@ def _honest_around(
     for place in sorted(alike):
         at_ms = log[place].left_ms
         n_due = due * (between(usual, at_ms) + 1) / (len(usual) + 1)
-        yield place, min(HONEST_MOST, max(HONEST_LEAST, n_due / between(moments, at_ms)))
+        n_others = between(moments, at_ms) - 1  # the visit itself says nothing about the company it is in
+        yield place, min(HONEST_MOST, max(HONEST_LEAST, (n_due + 1) / (max(n_due, n_others) + 1)))
 
 
 # -- a pool ---------------------------------------------------------------------------------------------------------
