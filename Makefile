@@ -57,6 +57,7 @@ test-kafka: $(DEV_STAMP) ## run the tests on a real Kafka, of one broker and of 
 
 test-chaos: $(DEV_STAMP) ## kill, freeze and replace real workers, by those of the commit before too (more: .venv/bin/python -m tests.chaos --help)
 	$(BIN)/python -m pytest tests/chaos/ci_seeds.py $(ARGS)
+	$(BIN)/python -m tests.chaos --seeds 100:120 --rate 2000 --seconds 6 --jobs 4
 
 bench: $(RUNTIME_STAMP) ## measure the whole job against other frameworks (ARGS='--quick --json')
 	$(BIN)/roompulse bench $(ARGS)

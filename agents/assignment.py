@@ -1,7 +1,8 @@
 """What this worker has of the partitions now: how each begins, rests, goes on, is lost and comes back.
 
-With every assignment all rests, and what stayed here without a break goes on where it was; the others begin from their
-snapshots. A partition whose work Kafka interrupted in between begins anew from what is durable.
+With every assignment all rests. What stayed here without a break goes on at once where it was; the others begin from
+their snapshots meanwhile, and nothing of them is fetched until they have. A partition whose work Kafka interrupted in
+between begins anew from what is durable.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Assignment:
         """Partitions of ours that have to begin anew."""
         self._number = 0
         """What began under one assignment must not end under the next."""
+        self._kept: list[int] | None = None
+        """What went on at once, until the whole assignment is at work and that is said."""
 
     def cursor(self, tp: TP) -> Cursor | None:
         """Return where a partition goes on; None while it is not at work here."""
@@ -86,7 +89,7 @@ class Assignment:
         """Forget what did not stay with us without a break: in a generation we missed it may have been another's."""
         stayed = actives if generation == self._member.generation + 1 else ()
         self._number += 1
-        self._cursors = {}
+        self._cursors, self._kept = {}, None
         self._lost.clear()
         self._member.joined(generation)
         self._rooms.rest()
@@ -94,25 +97,76 @@ class Assignment:
         self._changelog.stand_by(standbys, actives)
 
     async def complete(self, *_args: Any, **_kwargs: Any) -> None:
-        """Start with the partitions of this assignment: go on with what rested, read the others' snapshots."""
+        """Go on with what rested, at once, and begin to read the others' snapshots."""
         number = self._number
         await self._guard.check_assignment()
         assigned = self._member.assigned(self._topics)
-        positions = await self._member.consumer.positions(assigned) if assigned else {}
-        partitions = sorted(tp.partition for tp in positions if tp.topic == ROOM_EVENTS)
-        kept = []
-        for partition, offset in self._rooms.resting.items():
-            next_offset, _ = positions.get(TP(ROOM_EVENTS, partition), (offset + 2, 0))
-            if next_offset <= offset + 1 and await self._changelog.is_ours(partition):
-                kept.append(partition)
-        if not await self._start([partition for partition in partitions if partition not in kept], positions, number):
+        kept = await self._stayed(assigned)
+        if self._number != number:
             return  # assigned anew meanwhile: this is called again for that
-        cursors = {tp: Cursor(next_offset) for tp, (next_offset, _) in positions.items()}
-        for partition in kept:
-            cursors[TP(ROOM_EVENTS, partition)] = Cursor(self._rooms.resume(partition).offset + 1)
-        self._told(partitions)
-        self._cursors = cursors
-        log.info("ready", extra=facts(partitions=partitions, generation=self._app.consumer_generation_id, kept=kept))
+        self._cursors = {
+            TP(ROOM_EVENTS, partition): Cursor(self._rooms.resume(partition).offset + 1) for partition in kept
+        }
+        new = frozenset(assigned) - self._cursors.keys()
+        self._member.consumer.hold(new)
+        self._kept = kept
+        self._told(sorted(tp.partition for tp in assigned if tp.topic == ROOM_EVENTS))
+        if new:
+            self._app.add_future(self._take_over(new, number))
+        else:
+            self._say_ready()
+
+    async def _stayed(self, assigned: Collection[TP]) -> list[int]:
+        """Return the partitions that rested here and that nobody else had meanwhile."""
+        resting = {
+            partition: offset
+            for partition, offset in self._rooms.resting.items()
+            if TP(ROOM_EVENTS, partition) in assigned
+        }
+        if not resting:
+            return []
+        committed = await self._member.consumer.committed_offsets([TP(ROOM_EVENTS, partition) for partition in resting])
+        ours = await self._changelog.ours(resting)
+        return [
+            partition
+            for partition, offset in resting.items()
+            if partition in ours and committed[TP(ROOM_EVENTS, partition)] <= offset + 1
+        ]
+
+    async def _take_over(self, tps: Collection[TP], number: int) -> None:
+        """Begin what came with an assignment; what Kafka does not let us begin is lost, and tried again."""
+        try:
+            await self._begin(tps, number)
+        except Exception as error:
+            if self._number != number:
+                return
+            if not is_passing(error):
+                await self._fail(error)
+                return
+            self._lost.update(tps)
+            log.warning("partitions wait for Kafka", extra=facts(error=f"{type(error).__name__}: {error}"))
+
+    async def _begin(self, tps: Collection[TP], number: int) -> bool:
+        """Begin partitions from their snapshots and fetch them; False when another assignment came meanwhile."""
+        positions = await self._member.consumer.positions(tps)
+        if not await self._start(sorted(tp.partition for tp in tps if tp.topic == ROOM_EVENTS), positions, number):
+            return False
+        await self._member.consumer.seek_wait({tp: positions[tp][0] for tp in tps})
+        if self._number != number:
+            return False
+        self._lost.difference_update(tps)
+        self._cursors |= {tp: Cursor(positions[tp][0]) for tp in tps}
+        self._member.consumer.release(tps)
+        self._say_ready()
+        return True
+
+    def _say_ready(self) -> None:
+        """Say it once an assignment, as soon as all of it is at work."""
+        if self._kept is not None and self._cursors.keys() >= set(self._member.assigned(self._topics)):
+            partitions = sorted(tp.partition for tp in self.room_partitions)
+            generation = self._app.consumer_generation_id
+            log.info("ready", extra=facts(partitions=partitions, generation=generation, kept=self._kept))
+            self._kept = None
 
     async def _start(self, partitions: list[int], positions: Mapping[TP, tuple[int, int]], number: int) -> bool:
         """Begin partitions from their snapshots; False when another assignment came meanwhile."""
@@ -180,21 +234,15 @@ class Assignment:
         lost, number = sorted(self._lost), self._number
         if not lost or not await self._member.still_here():
             return  # a worker that is no member is assigned anew
-        positions = await self._member.consumer.positions(lost)
-        if not await self._start([tp.partition for tp in lost if tp.topic == ROOM_EVENTS], positions, number):
-            return
-        for tp in lost:
-            self._lost.discard(tp)
-            self._cursors[tp] = Cursor(positions[tp][0])
-        await self._app.consumer.seek_wait({tp: positions[tp][0] for tp in lost})
-        log.info("ready again", extra=facts(partitions=[f"{tp.topic}-{tp.partition}" for tp in lost]))
+        if await self._begin(lost, number):
+            log.info("ready again", extra=facts(partitions=[f"{tp.topic}-{tp.partition}" for tp in lost]))
 
     # -- it goes ----------------------------------------------------------------------------------------------
 
     async def hand_over(self, timeout_s: float) -> None:
         """Save what can be saved in time, then let everything rest until it is known whose it is."""
         rooms = self._rooms
-        self._cursors = {}
+        self._cursors, self._kept = {}, None
         self._lost.clear()
         self._number += 1
         try:

@@ -42,7 +42,7 @@ class Changelog:
         self._servers, self._topic, self._fetch_wait_ms = servers, topic, fetch_wait_ms
         self._consumer: Any = None
         self._following: asyncio.Task[None] | None = None
-        self._reading = asyncio.Lock()
+        self._starting, self._reading = asyncio.Lock(), asyncio.Lock()
         self._standbys: frozenset[int] = frozenset()
         self._loads: list[set[int]] = []
         """Under way: a partition that begins anew may be read while a new assignment's are."""
@@ -55,7 +55,9 @@ class Changelog:
 
     async def start(self) -> None:
         """Connect; does nothing the second time."""
-        if self._consumer is None:
+        async with self._starting:
+            if self._consumer is not None:
+                return
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=list(self._servers),
                 client_id="roompulse-changelog",
@@ -137,8 +139,13 @@ class Changelog:
 
     async def is_ours(self, partition: int) -> bool:
         """Say whether nobody else wrote into a running partition's changelog; ours must be confirmed."""
-        expected = self._ends.get(partition)
-        return expected is not None and (await self.ends((partition,)))[partition] == expected
+        return bool(await self.ours((partition,)))
+
+    async def ours(self, partitions: Iterable[int]) -> set[int]:
+        """Return those of the running partitions whose changelog nobody else wrote to, asked for all at once."""
+        expected = {partition: self._ends[partition] for partition in partitions if partition in self._ends}
+        ends = await self.ends(expected)
+        return {partition for partition, end in expected.items() if ends[partition] == end}
 
     async def ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return where these partitions of the changelog end."""

@@ -5,7 +5,8 @@ each: it goes out when the event loop comes to it, so after all that is sent in 
 
 Order and loss: a partition's batches go out one at a time, in the order in which their records came, and the producer
 is idempotent. So a batch that is sent again after a lost answer overtakes none, and is in the log once (an embedded
-broker does not look for repeats). A broker that is away is waited for, however long that takes.
+broker does not look for repeats). After an error that ends a batch for good, brokers take none behind it: its sequence
+is missing. A broker that is away is waited for, however long that takes.
 
 Nothing is compressed here: aiokafka's codecs take 5 to 40 us a message. A topic's `compression.type` lets the broker
 do it.

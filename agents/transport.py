@@ -6,6 +6,8 @@ Rebalancing, fetching and commits stay Faust's. What is different, and why:
 - Faust acknowledges messages it skips in a rebalance; here only `acknowledge` moves the commit.
 - Faust drops messages below the offset it read last, which a late message can set too high; `agents.intake` judges.
 - A partition that was just taken away has no high-water mark: asking for it raises, which would end the worker.
+- Faust resumes all partitions at once; here those wait (`hold`) whose state is still being read.
+- With nothing to fetch Faust sleeps for a second, also when partitions are resumed meanwhile; here that is noticed.
 - Faust takes a commit for done whatever the broker said; here it is known which ones this generation's were.
 """
 
@@ -34,9 +36,16 @@ MAX_CHUNK_RECORDS: Final = 2_000
 """Bounds how long one chunk keeps the event loop; the engine's answers do not depend on it."""
 EMBEDDED_FETCH_WAIT_MS: Final = 40
 """The embedded broker answers an empty fetch only when its wait is over, even if a record arrives meanwhile."""
-FETCH_WAIT_MS: Final = 500
+FETCH_WAIT_MS: Final = 100
+"""How long a broker may hold a fetch that finds nothing. It takes one request of a connection after the other: a record
+of a partition that this fetch does not name waits as long, and so does whatever else is asked there."""
+PREFETCH_PATIENCE_S: Final = 1.0
+"""How long a broker is not asked while something of its last answer is untaken. aiokafka's own 0.1 s is less than a
+busy worker takes for one answer: it then asks for the partitions with nothing to tell alone, and waits for these."""
 THREAD_STOP_S: Final = 8.0
 """How long a stop waits for the group to let go; a rebalance under way comes first."""
+NOTHING_TO_FETCH_S: Final = 0.02
+"""Pause before looking again whether a partition was resumed."""
 EMBEDDED_LEADER_DELAY_S: Final = 0.3
 """The embedded broker refuses followers that ask for their part after the leader has dealt it out."""
 
@@ -59,6 +68,11 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._max_partition_fetch_bytes = MAX_PARTITION_FETCH_BYTES
         _note_commits(consumer, cast("ChunkTransport", transport).commit_note)
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect, and let the next fetch be of all partitions."""
+        await super().on_start()
+        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_PATIENCE_S
 
     async def on_thread_stop(self) -> None:
         """Leave the group and close the connections, for so long; what comes after must come after.
@@ -108,12 +122,17 @@ class ChunkConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.confirmed_commits: dict[TP, int] = {}
         """Next offsets that stand in the group by a commit of the present generation; emptied with each assignment."""
+        self._held: frozenset[TP] = frozenset()
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Yield what one fetch brought, unpacked as far as it is taken."""
+        await self.wait(cast("Any", self.can_resume_flow))
+        if not self._get_active_partitions():
+            await self.sleep(NOTHING_TO_FETCH_S)
+            return
         fetched_s = time.monotonic()
         answer, active = await self._wait_next_records(timeout)
         packed = cast("dict[TP, Fetched] | None", answer)  # what `_Thread` returns
@@ -136,6 +155,21 @@ class ChunkConsumer(driver.Consumer):
                     return
                 self._read_offset[tp] = None
                 yield tp, self._chunk(tp, records, fetched_s)
+
+    def hold(self, tps: Iterable[TP]) -> None:
+        """Fetch nothing of these from now on, and all of the others once Faust resumes them."""
+        self._held = frozenset(tps)
+        self.pause_partitions(self._held)
+
+    def release(self, tps: Iterable[TP]) -> None:
+        """Fetch these partitions that were held."""
+        released = frozenset(tps)
+        self._held -= released
+        self.resume_partitions(released)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume fetching, but of what is held."""
+        super().resume_partitions(frozenset(tps) - self._held)
 
     def _chunk(self, tp: TP, records: list[LogRecord], fetched_s: float) -> Chunk:
         offset, timestamp, _, _ = records[-1]
@@ -217,6 +251,15 @@ class ChunkConsumer(driver.Consumer):
         found: dict[TP, tuple[int, int]] = await thread.call_thread(_positions, thread._ensure_consumer(), list(tps))
         return found
 
+    async def committed_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Return where the group stands in each partition, 0 where it never committed: the coordinator alone is asked.
+
+        Questions to a partition's own broker wait behind the fetch that is under way there.
+        """
+        thread = self._thread
+        found: dict[TP, int] = await thread.call_thread(_committed, thread._ensure_consumer(), list(tps))
+        return found
+
     async def commit_notes(self, tps: Iterable[TP]) -> list[str]:
         """Return what is noted beside these partitions' commits, whoever made them."""
         thread = self._thread
@@ -237,6 +280,11 @@ def _note_commits(consumer: Any, note: str) -> None:
 async def _notes(consumer: Any, tps: list[TP]) -> list[str]:
     found = await consumer._coordinator.fetch_committed_offsets(tps)
     return [commit.metadata for commit in found.values()]
+
+
+async def _committed(consumer: Any, tps: list[TP]) -> dict[TP, int]:
+    found = await consumer._coordinator.fetch_committed_offsets(tps)
+    return {tp: max(found[tp].offset, 0) if tp in found else 0 for tp in tps}
 
 
 async def _heartbeat(consumer: Any) -> bool:

@@ -61,7 +61,7 @@ class Admission:
             if reason is not None:
                 return Reject(*reason, None, value)
             if kind == "control":
-                oldest_ts = self._ctx.star.clock_ms - retirement.keep_ms(self._ctx)
+                oldest_ts = retirement.oldest_control_ts(self._ctx)
                 is_timeless = event.ts == 0 and event.action == "update_settings"  # the policy of a log in its own time
                 if event.ts < oldest_ts and not is_timeless:
                     # Its id may be forgotten by now: it must not count twice.

@@ -33,6 +33,8 @@ class Star(msgspec.Struct, gc=False):
     n_shed: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
     attended_until_ms: int = -1
+    controls_since_ts: int = -1
+    """No control signed before counts, whatever the policy: under one of before, its id was forgotten."""
 
 
 class Context:

@@ -9,7 +9,7 @@ coming back costs what is on air. That changes no output: a room comes back from
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from pipeline import segments
 from pipeline.agenda import Agenda
 from pipeline.room import Farewell, RoomState
 from pipeline.segments import Link
-from pipeline.snapshot import load_as, load_room
+from pipeline.snapshot import SnapshotError, load_as, load_room
 
 LEVEL: Final = 1
 """Of zlib: the fastest. These bytes are read again at most once in days."""
@@ -45,6 +45,7 @@ class Head(msgspec.Struct, gc=False):
     n_late: int = 0
     n_shed: int = 0
     rejects: dict[str, int] = msgspec.field(default_factory=dict)
+    first_offset: int = -1
 
 
 class Asleep:
@@ -55,6 +56,10 @@ class Asleep:
     def __init__(self, head: Head, hot: bytes, parts: tuple[bytes, ...], *, is_compressed: bool) -> None:
         self.room_id, self.due_ms = head.room_id, head.due_ms
         self.head, self.hot, self.parts, self.is_compressed = head, hot, parts, is_compressed
+
+    def unpacked(self, data: bytes) -> bytes:
+        """Return what was packed."""
+        return zlib.decompress(data) if self.is_compressed else data
 
 
 def may_sleep(room: RoomState | Head, ledger_ms: int) -> bool:
@@ -71,11 +76,14 @@ def may_sleep(room: RoomState | Head, ledger_ms: int) -> bool:
 
 
 class Rooms(dict[str, RoomState]):
-    """The rooms of a partition by id: those awake; those asleep wake up when they are asked for by `find`."""
+    """The rooms of a partition by id: those awake; those asleep wake up when they are asked for by `find`.
 
-    def __init__(self, agenda: Agenda) -> None:
+    `in_place_of` gives the room that stands for one whose bytes cannot be read any more.
+    """
+
+    def __init__(self, agenda: Agenda, in_place_of: Callable[[Head, RoomState | None, Exception], RoomState]) -> None:
         super().__init__()
-        self._agenda = agenda
+        self._agenda, self._in_place_of = agenda, in_place_of
         self.asleep: dict[str, Asleep] = {}
 
     @property
@@ -93,12 +101,18 @@ class Rooms(dict[str, RoomState]):
         asleep = self.asleep.pop(room_id, None)
         if asleep is None:
             return None
-        hot, parts = asleep.hot, asleep.parts
-        if asleep.is_compressed:
-            hot, parts = zlib.decompress(hot), tuple([zlib.decompress(part) for part in parts])
-        room = self[room_id] = load_room(hot)
-        segments.fill(room, parts)
-        self._agenda.replace(asleep, room)
+        room: RoomState | None = None
+        try:
+            room = load_room(asleep.unpacked(asleep.hot))
+            segments.fill(room, map(asleep.unpacked, asleep.parts))
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Of this room alone: whoever asked for it must not end by it, and must not find it damaged for ever.
+            self[room_id] = room = self._in_place_of(asleep.head, room, SnapshotError(str(error)))
+        else:
+            self[room_id] = room
+            self._agenda.replace(asleep, room)
         asleep.due_ms = STALE
         return room
 
@@ -111,6 +125,8 @@ class Rooms(dict[str, RoomState]):
         """Pack a room that was just saved as `hot`."""
         head = Head(
             room.room_id,
+            offset=room.offset,
+            chain=room.chain,
             due_ms=room.due_ms,
             largest_ts=room.largest_ts,
             n_events=room.n_events,
@@ -118,6 +134,7 @@ class Rooms(dict[str, RoomState]):
             n_late=room.n_late,
             n_shed=room.n_shed,
             rejects=room.rejects,
+            first_offset=room.first_offset,
         )
         parts = tuple([zlib.compress(part, LEVEL) for part in segments.ledger_of(room)])
         asleep = Asleep(head, zlib.compress(hot, LEVEL), parts, is_compressed=True)

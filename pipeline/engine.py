@@ -103,7 +103,7 @@ class Engine:
         self.partition = partition
         self._keeps_policy = keep_policy
         self._agenda = Agenda()
-        self._rooms = Rooms(self._agenda)
+        self._rooms = Rooms(self._agenda, self._unreadable)
         self._admission = Admission(
             self._ctx,
             self._rooms.find,
@@ -211,6 +211,9 @@ class Engine:
                 self._reject(rejected, offset, record, event.room_id, out)
             if is_new:
                 star.offset = offset
+        if self._held:
+            out += self._held
+            self._held = []
         return out
 
     def _unusual(self, record: Record, out: list[Output]) -> None:
@@ -218,6 +221,9 @@ class Engine:
         offset, timestamp_ms, value = record[0], record[1], record[2]
         star = self._ctx.star
         if value and not value.isspace():
+            inbox = self._inboxes.get(_key(record) or "")
+            if inbox is not None and inbox.waiting:
+                self._catch_up(inbox, out)  # where it breaks the room, its dead letters come before this record's
             elements = decode(value, timestamp_ms=timestamp_ms, key=_key(record))
             if timestamp_ms is None:
                 if star.is_stamped:
@@ -446,6 +452,18 @@ class Engine:
         out.append(Output(topics.ROOM_ANOMALIES, room_id, parking.told(room, "open", self._ctx)))
         return Reject("engine_error", parking.words(room), None, value)
 
+    def _unreadable(self, head: Head, hot: RoomState | None, error: Exception) -> RoomState:
+        """Return what stands for a room whose packed bytes are damaged: it is parked, and told of soon."""
+        room_id = head.room_id
+        former = parking.salvaged(self._blank_room(room_id), head, hot)
+        room = parking.parked(
+            self._blank_room(room_id), former, offset=head.offset, now_ms=self._ctx.star.clock_ms, error=error
+        )
+        self._dirty[room_id] = None
+        self._orphans[room_id] = [*self._orphans.get(room_id, ()), *segments.named(hot or head)]
+        self._held.append(Output(topics.ROOM_ANOMALIES, room_id, parking.told(room, "open", self._ctx)))
+        return room
+
     def _begin_anew(self, room: RoomState, event: Any, offset: int, out: list[Output]) -> None:
         """Put an empty room in a parked one's place, as an operator asked for."""
         self._audit(room, "control", event.actor, event, out)
@@ -510,8 +528,9 @@ class Engine:
         if isinstance(due, RoomState):
             return due
         room = self._rooms.wake(due.room_id)
-        if room is not None:
-            room.due_ms = -1
+        if room is None or room.parked is not None:
+            return None
+        room.due_ms = -1
         return room
 
     def _beat(self, now_ms: int) -> int | None:
@@ -685,6 +704,7 @@ class Engine:
             self._catch_up_all(out)  # what came before goes by the policy of before
             retirement.forget_controls(star.control_ids, star.clock_ms, self._ctx)
             star.control_ids[event.control_id] = star.clock_ms
+            star.controls_since_ts = retirement.oldest_control_ts(self._ctx)
             if not (self._keeps_policy and event.action == "update_settings"):
                 control.apply_to_all(event, control.read(event), self._ctx)
                 self._next_tick_ms = -1  # a policy may have brought another tick
@@ -787,7 +807,7 @@ class Engine:
 
     def settle(self, offset: int) -> None:
         """Take note that the partition's state of the checkpoint at `offset` is saved, and every room it named."""
-        self._departures.settle(offset)
+        self._departures.settle(offset, self._rooms)
 
     def save(self, room_id: str) -> Saved:
         """Return a room's state as it is now; it counts as saved.
@@ -833,6 +853,9 @@ class Engine:
                 ledgers.setdefault(room_id, {})[key] = data
             elif key != EVERY_ROOM:
                 head = head_of(data)
+                if head.room_id != room_id:
+                    msg = f"a snapshot under the key {room_id!r} must be that room's, got {head.room_id!r}"
+                    raise SnapshotError(msg)
                 if format_of(data) != FORMAT:
                     self._dirty[room_id] = None  # or a room that is never touched again would stay in it for ever
                 if may_sleep(head, policy.engine.ledger_ms):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from pipeline.context import Context
+from pipeline.dormancy import Head
 from pipeline.ids import derived
 from pipeline.room import Parked, RoomState
 from schemas.anomalies import Anomaly
@@ -53,6 +54,19 @@ def successor(blank: RoomState, former: RoomState) -> RoomState:
         setattr(blank, name, getattr(former, name))
     for name in _LIMITS:
         setattr(blank.config, name, getattr(former.config, name))
+    return blank
+
+
+def salvaged(blank: RoomState, head: Head, hot: RoomState | None) -> RoomState:
+    """Return what is left of a packed room that cannot be read: `hot` where only its ledger is damaged.
+
+    Else its counts alone. Whether somebody stopped it is not known then, so it stays stopped until somebody says so.
+    """
+    if hot is not None:
+        return hot
+    for name in ("n_events", "n_duplicates", "n_late", "n_shed", "rejects", "largest_ts", "first_offset"):
+        setattr(blank, name, getattr(head, name))
+    blank.is_killed = True
     return blank
 
 

@@ -86,6 +86,7 @@ def _star(number: int, offset: int, stars: Mapping[int, Star]) -> Star:
     star.is_stamped = all(other.is_stamped for other in every)
     star.is_killed = any(other.is_killed for other in every)
     star.silences = sorted({silence for other in every for silence in other.silences})
+    star.controls_since_ts = max((other.controls_since_ts for other in every), default=-1)
     star.control_ids = _latest(other.control_ids for other in every)
     star.seen = _seen([other.seen for other in every])
     if not star.policy:

@@ -12,30 +12,39 @@ partition that stands before T still has to take it, one that stands at T or lat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from pipeline.context import Context, Star
 from pipeline.ids import next_turn_ms
 from pipeline.quality.evidence import SOURCE_MEMORY_MS
 from pipeline.room import LEDGER_SLACK_MS, Farewell, RoomState
-from schemas.base import MODE_RANK
+from schemas.base import MAX_AHEAD_MS, MODE_RANK
 
 COMPARED_MS: Final = 2 * SOURCE_MEMORY_MS
 """Nothing is compared with what is older: two generations of the longest memory of evidence."""
 
 
 def keep_ms(ctx: Context) -> int:
-    """Return how long a room is kept after the last event, and how old a control may be: its ledger's time."""
+    """Return how long a room is kept after the last event, and a control's id after it counted: its ledger's time."""
     return ctx.policy.engine.ledger_ms + LEDGER_SLACK_MS
 
 
-def forget_controls(control_ids: dict[str, int], now_ms: int, ctx: Context) -> None:
-    """Let go of controls so old that none signed then would count any more.
+def oldest_control_ts(ctx: Context) -> int:
+    """Return from when on a signed control may count: an id counts once, for ever, and is not kept for ever.
 
-    Oldest first. One may be signed a little ahead of the log's clock, hence twice the time.
+    One that counted at C was signed at C + `MAX_AHEAD_MS` at the latest. So when its id is let go of, `keep_ms` after
+    C, or its room with it, all that it could be repeated by is refused. A policy that keeps longer brings none back.
     """
-    before_ms = now_ms - 2 * keep_ms(ctx)
+    return max(ctx.star.controls_since_ts, ctx.star.clock_ms - keep_ms(ctx) + MAX_AHEAD_MS)
+
+
+def forget_controls(control_ids: dict[str, int], now_ms: int, ctx: Context) -> None:
+    """Let go of controls, oldest first, that nothing signed then would count as any more (`oldest_control_ts`).
+
+    What stays is bounded by time, not by number: one a minute comes to 4,380 in the 73 hours of the defaults.
+    """
+    before_ms = now_ms - keep_ms(ctx)
     while control_ids and (oldest := next(iter(control_ids.items())))[1] < before_ms:
         del control_ids[oldest[0]]
 
@@ -129,6 +138,8 @@ class Departures:
         """Farewells of rooms that went since the last state of the partition that is known to be saved."""
         self.markers: list[RoomState] = []
         """Rooms that went at a moment the log has still to reach: a crash lies between. Some began anew since."""
+        self._returned: set[str] = set()
+        """Rooms that carry farewells of former ones of their name."""
         self._noted = (-1, -1)
         """Offset and clock of the last checkpoint."""
 
@@ -143,17 +154,29 @@ class Departures:
 
     def undone(self, room_id: str) -> list[Farewell]:
         """Return the farewells that a room must go on carrying which comes back."""
-        return self.gone.pop(room_id, [])
+        farewells = self.gone.pop(room_id, [])
+        if farewells:
+            self._returned.add(room_id)
+        return farewells
 
     def note(self, offset: int, evaluated_ms: int) -> None:
         """Note where a checkpoint stands."""
         self._noted = offset, evaluated_ms
 
-    def settle(self, offset: int) -> None:
+    def settle(self, offset: int, rooms: Mapping[str, RoomState]) -> None:
         """Forget what every state saved from now on has taken: the checkpoint at `offset` is durable."""
         noted, settled_ms = self._noted
         if offset == noted:
             self.gone = {name: gone for name, gone in self.gone.items() if gone[-1].at_ms > settled_ms}
+            for room_id in list(self._returned):
+                self._relieve(rooms.get(room_id), room_id, settled_ms)
+
+    def _relieve(self, room: RoomState | None, room_id: str, settled_ms: int) -> None:
+        """Let a room that came back carry only what the partition's saved state may still have to take."""
+        if room is not None:
+            room.farewells = [farewell for farewell in room.farewells if farewell.at_ms > settled_ms]
+        if room is None or not room.farewells:
+            self._returned.discard(room_id)
 
     def marker_of(self, room_id: str) -> RoomState | None:
         """Return what to save of a room that went; None for one that did not."""
@@ -166,7 +189,11 @@ class Departures:
         for place in ahead:
             is_itself = room.is_gone and place == len(room.farewells) - 1
             self.markers.append(room if is_itself else self._marker(room.room_id, room.farewells[: place + 1]))
-        if not room.is_gone or ahead:
+        if not room.is_gone:
+            self._returned.add(room.room_id)
+            self._relieve(room, room.room_id, evaluated_ms)
+            return False
+        if ahead:
             return False
         self.gone[room.room_id] = room.farewells
         return True

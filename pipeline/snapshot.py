@@ -166,6 +166,8 @@ def load_as(data: bytes, decode: Any) -> Any:
             msg = f"a snapshot must have format {FORMAT}, got {number}: run the version that wrote it, or delete it"
             raise SnapshotError(msg)
         return decode(data)[1]
-    except msgspec.DecodeError as error:
+    except SnapshotError:
+        raise
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError) as error:  # damaged text, an impossible window
         msg = f"a snapshot must be one of this program's, got {len(data)} bytes that are not: {error}"
         raise SnapshotError(msg) from error

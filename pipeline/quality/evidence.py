@@ -432,8 +432,8 @@ class Evidence(msgspec.Struct, gc=False):
         return {"blame": blame(read_visits(self.visits), list(self.channels)), "families": families}
 
     def shrunk(self) -> Evidence:
-        """Return what stays of a room that nobody hears of: the session's figures by segment."""
-        return Evidence(channels=self.channels, segments=self.segments, by_segment=self.by_segment)
+        """Return what stays of a room that nobody hears of: figures by segment, and what is to be booked."""
+        return Evidence(channels=self.channels, segments=self.segments, by_segment=self.by_segment, flips=self.flips)
 
     def begin_session(self) -> None:
         """Count the new session's segments anew; what is known of bots goes on."""

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import producer as producer_module
+from agents import transport as transport_module
 from agents.application import make_app
 from agents.broker import CLIENT_API_VERSION, DEFAULT_PARTITIONS, EmbeddedBroker
+from agents.fetch import fetched
 from agents.kafka import Cluster, TopicState
 from agents.producer import BATCH_BYTES, Batch, BatchProducer
 from agents.sender import Confirmation, Message
@@ -363,6 +366,48 @@ def test_a_consumer_whose_fetches_fail_stops_all_the_same(unique_prefix: str, ca
 
     with EmbeddedBroker() as broker:
         asyncio.run(run(broker))
+
+
+def test_no_fetch_leaves_out_a_partition_because_its_last_answer_was_not_taken_yet(
+    broker: EmbeddedBroker, unique_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One fetch at a time is under way to a broker: one of idle partitions alone is held for its whole wait.
+    n_wanted, busy_s = 8, 0.25
+    asked: list[set[int]] = []
+
+    async def run() -> None:
+        app = application(broker.bootstrap, f"{unique_prefix}-app")
+        n_taken = 0
+
+        async def take(stream: Any) -> None:
+            nonlocal n_taken
+            async for _ in stream.noack().events():
+                n_taken += 1
+
+        async def busy(*args: Any) -> Any:
+            await asyncio.sleep(busy_s)
+            return await fetched(*args)
+
+        async def noted(fetcher: Fetcher, assignment: Any, node_id: int, request: Any) -> Any:
+            asked.append({place[0] for _, places in request._topics for place in places})
+            return await proceed(fetcher, assignment, node_id, request)
+
+        proceed = Fetcher._proc_fetch_request
+        app.agent(app.topic(unique_prefix, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS))(take)
+        async with asyncio.timeout(DEADLINE_S):
+            await app.start()
+            while await _position(app, unique_prefix) is None or not app.consumer.assignment():
+                await asyncio.sleep(0.05)
+            monkeypatch.setattr(transport_module, "fetched", busy)
+            monkeypatch.setattr(Fetcher, "_proc_fetch_request", noted)
+            while n_taken < n_wanted:
+                await confirm(await app.producer.send_many([(unique_prefix, b"k", b"", ())], 0))
+                await asyncio.sleep(0.01)
+            await app.stop()
+
+    asyncio.run(run())
+    assert len(asked) >= n_wanted
+    assert all(0 in partitions for partitions in asked), asked
 
 
 # -- memory -------------------------------------------------------------------------------------------------------

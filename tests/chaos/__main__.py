@@ -14,6 +14,7 @@ import orjson
 from tests.chaos.beside import CannotMixError, check
 from tests.chaos.brokers import Brokers, Embedded, Kafka
 from tests.chaos.run import Report, Run
+from tests.chaos.side_by_side import run_apart
 
 
 def brokers_of(name: str) -> Brokers:
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--brokers", choices=("embedded", "kafka", "kafka3"), default="embedded")
     parser.add_argument("--beside", type=Path, help="another checkout: every second worker runs its code")
     parser.add_argument("--keep", type=Path, help="folder for everything that was left of failed seeds")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time")
     parser.add_argument("--json", action="store_true", help="one JSON object a seed")
     chosen = parser.parse_args()
     first, colon, last = chosen.seeds.partition(":")
@@ -64,6 +66,8 @@ def main() -> int:
             parser.error(f"--beside: {error}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))  # so that no process of a run is left behind
+    if chosen.jobs > 1:
+        return _side_by_side(chosen, seeds)
     n_failed = 0
     for seed in seeds:
         with tempfile.TemporaryDirectory(prefix=f"chaos-{seed}-") as made:
@@ -82,6 +86,21 @@ def main() -> int:
             sys.stdout.flush()
             if chosen.keep is not None and not report.is_ok:
                 shutil.copytree(folder, chosen.keep / f"seed-{seed}", dirs_exist_ok=True)
+    return 1 if n_failed else 0
+
+
+def _side_by_side(chosen: argparse.Namespace, seeds: range) -> int:
+    options = ["--rate", chosen.rate, "--seconds", chosen.seconds, "--rooms", chosen.rooms, "--brokers", chosen.brokers]
+    options += ["--json"] * chosen.json
+    for name in ("beside", "keep"):
+        if (folder := getattr(chosen, name)) is not None:
+            options += [f"--{name}", folder]
+    n_failed = 0
+    for said, is_ok in run_apart(seeds, [str(option) for option in options], chosen.jobs):
+        n_failed += not is_ok
+        sys.stdout.write(said)
+        sys.stdout.flush()
+    sys.stderr.write(f"{len(seeds) - n_failed} of {len(seeds)} seeds are exact\n")
     return 1 if n_failed else 0
 
 

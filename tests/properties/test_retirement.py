@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline import Engine, Output
 from schemas import topics
+from schemas.base import MAX_AHEAD_MS
 from schemas.settings import EngineSettings, Settings
 from tests.effort import effort
 from tests.strategies import START_MS
@@ -170,6 +171,29 @@ def test_whenever_it_crashes_rooms_go_once_and_everything_counts_once(seed: int,
     assert {key.partition("\0")[0] for key in kept} == {STAR, *expected.snapshot()}
 
 
+def test_a_room_that_came_back_carries_its_farewells_until_the_partition_has_taken_them() -> None:
+    """However often it goes and comes back between two states of the partition; and then it may sleep like others."""
+    store, living = Store(), engine()
+    for show in range(3):
+        at_ms = START_MS + show * (KEEP_MS + HOUR_MS)
+        for offset, (ms, event) in enumerate(((0, ENTER), (1_000, END), (KEEP_MS + 60_000, TICK)), 3 * show):
+            full = {"event_id": f"e-{offset}", "room_id": "room-1", "ts": at_ms + ms, **event}
+            living.process([(offset, at_ms + ms, json.dumps(full).encode())])
+    back_ms = START_MS + 4 * (KEEP_MS + HOUR_MS)
+    enter = {**ENTER, "event_id": "back", "room_id": "room-1", "ts": back_ms}
+    living.process([(9, back_ms, json.dumps(enter).encode())])
+    point = living.checkpoint()
+    assert len(living._rooms["room-1"].farewells) == 3
+    store.save(living, "room-1", 9, point.offset)
+    store.commit(point.star, point.offset)
+    living.settle(point.offset)
+    came_back = engine()
+    came_back.restore(store.kept)
+    for one in (living, came_back):
+        assert one._rooms["room-1"].farewells == []
+        assert one.counters.n_events == 10
+
+
 def epochs(log: Log) -> Iterator[tuple[Engine, Log]]:
     """Yield the engine after every record, with what is left of the log."""
     living = engine()
@@ -294,6 +318,48 @@ def test_a_control_older_than_its_memory_is_refused() -> None:
     assert [letter["reason"] for letter in letters] == ["bad_value"]
     assert "sign it anew" in letters[0]["error"]
     assert refused.counters.rejects == {"bad_value": 1}
+
+
+def controlled_log(seed: int, n_records: int) -> Log:
+    """Return a log over days: signed controls, many ahead of the log's clock, all of them repeated now and then."""
+    random = Random(seed)
+    now_ms, log = START_MS, list[tuple[int, int, bytes]]()
+    known: list[dict[str, Any]] = []
+    for offset in range(n_records):
+        now_ms += random.choice((0, 2_000, 60_000, 10 * 60_000, HOUR_MS, KEEP_MS - 100_000, KEEP_MS + 1))
+        kind = random.randrange(8)
+        event: dict[str, Any] = {"event_id": f"e-{offset}", "ts": now_ms}
+        event["room_id"] = random.choice(("room-1", "room-2", STAR))
+        if kind < 5 and known:
+            event = {**random.choice(known[-12:]), "event_id": f"e-{offset}"}
+        elif kind < 7:
+            event["ts"] += random.choice((-HOUR_MS, 0, MAX_AHEAD_MS))
+            event |= {"type": "control", "control_id": f"c-{offset}", "actor": "operator", "action": "silence"}
+            event |= {"args": {"until_ts": now_ms + 1_000}}
+            if event["room_id"] == STAR and random.random() < 0.5:
+                policy = {"engine": {"ledger_ms": random.choice((HOUR_MS, 3 * HOUR_MS))}}
+                event |= {"action": "update_settings", "args": {"policy": policy}}
+            known.append(event)
+        elif event["room_id"] == STAR:
+            event |= {"type": "tick"}
+        else:
+            event |= {"type": "view", "action": "enter", "session_id": "s"}
+        log.append((offset, now_ms, json.dumps(event).encode()))
+    return log
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_control_counts_once_for_ever_and_its_id_is_not_kept_for_ever(seed: int) -> None:
+    """However far ahead it was signed, whether its room went, and whatever policies say of how long things are kept."""
+    log, living = controlled_log(seed, 400), engine()
+    told = living.process(log)
+    trail = [json.loads(output.json()) for output in told if output.topic == topics.AUDIT_LOG]
+    counted = [entry["content"]["control_id"] for entry in trail if entry["kind"] == "control"]
+    assert len(counted) > 20
+    assert len(counted) == len(set(counted))
+    longest_ms = 4 * HOUR_MS
+    for ids in (living._ctx.star.control_ids, *(room.control_ids for room in living._rooms.values())):
+        assert not ids or max(ids.values()) - min(ids.values()) <= longest_ms
 
 
 def test_a_knobs_numbers_go_on_rising_when_its_room_comes_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterable
 from random import Random
 from typing import Any, cast
 
@@ -31,29 +32,48 @@ class App:
         self.should_stop = False
         self.consumer_generation_id = 0
         self.sought: dict[TP, int] = {}
+        self.running: set[asyncio.Task[None]] = set()
+
+    def add_future(self, running: Coroutine[Any, Any, None]) -> None:
+        self.running.add(asyncio.create_task(running))
 
     async def sleep(self, _seconds: float) -> None:
         await asyncio.sleep(0)
 
-    async def seek_wait(self, offsets: dict[TP, int]) -> None:
-        self.sought |= offsets
-        self.should_stop = True  # what was lost is back: the loop may end
-
 
 class Member(Client):
-    """The only member of its group, with one partition of one topic."""
+    """The only member of its group, with its consumer; what is written of partitions beyond the first is not kept."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, app: App) -> None:
         super().__init__(broker, Random(1))
         self.consumer = self
+        self.app = app
         self.end = len(broker.records)
+        self.partitions = [0]
+        self.held: set[TP] = set()
 
     def joined(self, generation: int) -> None:
         self.generation = generation
         self.forget_commits()
 
     def assigned(self, _topics: object) -> list[TP]:
-        return [LOG]
+        return [TP(ROOM_EVENTS, partition) for partition in self.partitions]
+
+    def hold(self, tps: Iterable[TP]) -> None:
+        self.held = set(tps)
+
+    def release(self, tps: Iterable[TP]) -> None:
+        self.held -= set(tps)
+
+    async def seek_wait(self, offsets: dict[TP, int]) -> None:
+        self.app.sought |= offsets
+        self.app.should_stop = True  # what was lost is back: the loop may end
+
+    def committed(self, partition: int) -> int:
+        return super().committed(partition) if partition == 0 else -1
+
+    async def committed_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, self.broker.committed + 1)
 
     async def positions(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
         return dict.fromkeys(tps, (self.broker.committed + 1, self.end))
@@ -65,6 +85,7 @@ class Changelog:
     def __init__(self, member: Member) -> None:
         self.member = member
         self.reading: asyncio.Event | None = None
+        self.error: Exception | None = None
 
     def stand_by(self, *_: object) -> None: ...
 
@@ -72,13 +93,16 @@ class Changelog:
 
     def forget(self, _partition: int) -> None: ...
 
-    async def is_ours(self, partition: int) -> bool:
-        return await self.member.is_ours(partition)
+    async def ours(self, partitions: Iterable[int]) -> set[int]:
+        return {partition for partition in partitions if await self.member.is_ours(partition)}
 
     async def load(self, partitions: list[int]) -> dict[int, Snapshots]:
-        found = {partition: await self.member.load() for partition in partitions}
+        found = {partition: Snapshots() if partition else await self.member.load() for partition in partitions}
         if self.reading is not None:
             await self.reading.wait()
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
         return found
 
 
@@ -93,7 +117,8 @@ class Process:
 
     def __init__(self) -> None:
         self.broker = Broker(records(N_RECORDS, 1))
-        self.app, self.member = App(), Member(self.broker)
+        self.app = App()
+        self.member = Member(self.broker, self.app)
         self.changelog = Changelog(self.member)
         self.told: list[list[int]] = []
         self.failed: list[Exception] = []
@@ -112,9 +137,16 @@ class Process:
     async def fail(self, error: Exception) -> None:
         self.failed.append(error)
 
-    async def assign(self, generation: int) -> None:
-        self.assignment.begin(generation, (0,), ())
+    async def complete(self) -> None:
+        """Do what Faust waits for, then all that goes on meanwhile."""
         await self.assignment.complete()
+        while self.app.running:
+            await self.app.running.pop()
+        self.app.should_stop = False
+
+    async def assign(self, generation: int) -> None:
+        self.assignment.begin(generation, self.member.partitions, ())
+        await self.complete()
 
     async def apply_all(self) -> None:
         shard = self.rooms.shard(0)
@@ -155,19 +187,57 @@ def test_a_partition_goes_on_where_it_rested_unless_a_generation_was_missed(gene
     asyncio.run(run())
 
 
+def test_a_partition_that_stays_goes_on_while_the_snapshots_of_one_that_came_are_read() -> None:
+    async def run() -> None:
+        process, new = Process(), TP(ROOM_EVENTS, 1)
+        await process.assign(1)
+        await process.apply_all()
+        await process.assignment.hand_over(5.0)
+        process.member.partitions = [0, 1]
+        process.changelog.reading = asyncio.Event()
+        process.assignment.begin(2, (0, 1), ())
+        await process.assignment.complete()
+        await asyncio.sleep(0)
+        assert (next_offset(process), process.rooms.partitions) == (N_RECORDS, frozenset({0}))
+        # Nothing is fetched of the other yet, and what was on its way is not taken.
+        assert (process.member.held, process.assignment.cursor(new)) == ({new}, None)
+        process.changelog.reading.set()
+        await process.app.running.pop()
+        assert process.failed == []
+        assert (process.member.held, process.rooms.partitions) == (set(), frozenset({0, 1}))
+        cursor = process.assignment.cursor(new)
+        assert cursor is not None
+        assert process.app.sought[new] == cursor.next
+
+    asyncio.run(run())
+
+
 def test_an_assignment_that_comes_while_snapshots_are_read_is_the_one_that_counts() -> None:
     async def run() -> None:
         process = Process()
         process.changelog.reading = asyncio.Event()
         process.assignment.begin(1, (0,), ())
-        first = asyncio.create_task(process.assignment.complete())
+        first = asyncio.create_task(process.complete())
         await asyncio.sleep(0)
         process.assignment.begin(2, (0,), ())
         process.changelog.reading.set()
         await first
-        assert (process.told, next_offset(process), process.rooms.partitions) == ([], None, frozenset())
-        await process.assignment.complete()
-        assert (process.told, next_offset(process)) == ([[0]], 0)
+        assert (next_offset(process), process.rooms.partitions) == (None, frozenset())
+        assert process.app.sought == {}
+        await process.complete()
+        assert (process.told[-1], next_offset(process)) == ([0], 0)
+
+    asyncio.run(run())
+
+
+def test_snapshots_that_kafka_does_not_give_are_asked_for_again() -> None:
+    async def run() -> None:
+        process = Process()
+        process.changelog.error = KafkaTimeoutError()
+        await process.assign(1)
+        assert (process.rooms.partitions, process.failed, process.member.held) == (frozenset(), [], {LOG})
+        await process.assignment.begin_anew()
+        assert (next_offset(process), process.failed, process.member.held) == (0, [], set())
 
     asyncio.run(run())
 
@@ -195,10 +265,9 @@ def test_a_topic_that_is_shorter_than_what_is_known_of_it_was_made_anew() -> Non
         await process.apply_all()
         await process.assignment.hand_over(5.0)
         process.member.end = N_RECORDS - 1
-        process.assignment.begin(3, (0,), ())
-        with pytest.raises(
-            ProgramError, match=f"must reach offset {N_RECORDS}, got {N_RECORDS - 1}: the topic was made"
-        ):
-            await process.assignment.complete()
+        await process.assign(3)
+        (error,) = process.failed
+        assert isinstance(error, ProgramError)
+        assert f"must reach offset {N_RECORDS}, got {N_RECORDS - 1}: the topic was made" in str(error)
 
     asyncio.run(run())

@@ -157,3 +157,25 @@ def test_a_room_that_broke_while_nobody_could_be_told_is_told_with_the_next_reco
     assert subject.counters.rejects == {"engine_error": 3}
     topics_told = [out.topic for out in subject.process([])]
     assert topics_told == [topics.ROOM_ANOMALIES, *[topics.ROOM_EVENTS_DLQ] * 3]
+
+
+@pytest.mark.parametrize("n_behind", [0, 3])
+@pytest.mark.parametrize("saves_between", [False, True])
+def test_dead_letters_of_a_key_come_in_the_order_of_the_log(
+    n_behind: int, *, saves_between: bool, break_on_user: Callable[[str], None]
+) -> None:
+    """Also where the room breaks on an event that waited while a record under its key was no event at all."""
+    break_on_user("u-6")
+    records = [(*record, ROOM.encode()) for record in enters(7 + n_behind)]
+    bad = (7 + n_behind, START_MS + 20, b"{no json", ROOM.encode())
+    log = [*records, bad, (bad[0] + 1, *records[0][1:])]
+    subject = engine()
+    outputs = subject.process(records)
+    assert most_waiting(engine(), enters(7)) > 0
+    if saves_between:
+        outputs += subject.save(ROOM).told
+    outputs += subject.process(log[len(records) :])
+    outputs += subject.catch_up()
+    letters = [json.loads(value) for topic, _, value in shown(outputs) if topic == topics.ROOM_EVENTS_DLQ]
+    assert [letter["offset"] for letter in letters] == list(range(6, bad[0] + 2))
+    assert [letter["reason"] for letter in letters].count("engine_error") == n_behind + 2

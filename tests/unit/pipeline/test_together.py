@@ -11,7 +11,7 @@ import pytest
 from pipeline import Engine, Output
 from pipeline.apply import KINDS
 from pipeline.rekey import rekey
-from pipeline.snapshot import FORMAT, format_of
+from pipeline.snapshot import FORMAT, SnapshotError, format_of
 from schemas import topics
 from schemas.decode import STRUCTS
 from schemas.settings import EngineSettings, Settings
@@ -97,6 +97,67 @@ def test_what_broke_a_room_is_told_also_where_a_room_that_went_is_saved_first() 
     assert len(log.messages(topics.ROOM_EVENTS_DLQ)) == 1
 
 
+def damage(engine: Engine, part: str) -> None:
+    """Make a sleeping room's bytes such that they cannot be read."""
+    room = engine._rooms.asleep["room-1"]
+    if part == "ledger":
+        room.parts = (room.parts[0][:-5],)
+    else:
+        room.hot = room.hot[:9] + bytes(9) + room.hot[18:]
+
+
+@pytest.mark.parametrize("part", ["hot", "ledger"])
+@pytest.mark.parametrize("is_restored", [False, True])
+@pytest.mark.parametrize("way", ["event", "its end", "save"])
+def test_a_sleeping_room_that_cannot_be_read_is_parked_and_every_other_goes_on(
+    way: str, part: str, *, is_restored: bool
+) -> None:
+    order = {"type": "order", "order_id": "o", "status": "paid", "amount_minor": 5, "currency": "CNY"}
+    log = Log().at(0, ENTER).at(0, ENTER, "room-2").at(0, order).at(0.01, END).at(1.2, TICK).at(1.3, TICK)
+    kept = log.save()
+    if is_restored:
+        log.engine.restore(kept)
+    n_events = log.engine.counters.n_events
+    damage(log.engine, part)
+    if way == "save":
+        log.engine._dirty["room-1"] = None
+        log.save()
+    log.at(1.4 if way == "event" else 2.5, ENTER).at(2.6, ENTER, "room-2").at(2.6, TICK).at(4, TICK)
+    (opened,) = log.messages(topics.ROOM_ANOMALIES)
+    assert (opened["severity"], opened["code"], opened["room_id"]) == ("S1", "engine_error", "room-1")
+    assert opened["params"] == {"offset": 3, "error": "SnapshotError"}
+    (letter,) = log.messages(topics.ROOM_EVENTS_DLQ)
+    assert (letter["reason"], letter["offset"]) == ("engine_error", 6)
+    assert [told["room_id"] for told in log.messages(topics.ROOM_SIGNALS)][-1] == "room-2"
+    n_ticks = 2
+    assert log.engine.counters.n_events == n_events + 1 + n_ticks
+    # It is saved as parked, so nobody meets the damage again, and it begins anew when somebody says so.
+    came_back = Log(first_offset=log.offset + 1)
+    came_back.engine.restore(kept | log.save())
+    resolve = {"type": "control", "control_id": "r", "actor": "operator", "action": "resolve_anomaly"}
+    came_back.at(4.1, {**resolve, "args": {"anomaly_id": opened["anomaly_id"]}}).at(4.2, ENTER)
+    assert came_back.messages(topics.ROOM_EVENTS_DLQ) == []
+    assert came_back.engine.summary()["rooms"]["room-1"]["session"]["n_enters"] == 1
+    # Whether somebody had stopped it can be read no more, unless the ledger alone is damaged: then it stays stopped.
+    assert came_back.engine._rooms["room-1"].is_killed is (part == "hot")
+
+
+def test_no_damage_of_a_saved_room_does_more_than_park_it_or_refuse_the_start() -> None:
+    log = Log().at(0, ENTER).at(0.01, END).at(1.2, TICK).at(1.3, TICK)
+    kept = log.save()
+    for place in range(0, len(kept["room-1"]), 2):
+        data = bytearray(kept["room-1"])
+        data[place] ^= 0xFF
+        came_back = Log(first_offset=log.offset + 1)
+        try:
+            came_back.engine.restore(kept | {"room-1": bytes(data)})
+        except SnapshotError:
+            continue
+        came_back.at(1.4, ENTER).at(1.4, ENTER, "room-2").at(1.41, TICK)
+        assert [told["code"] for told in came_back.messages(topics.ROOM_ANOMALIES)] in ([], ["engine_error"])
+        assert "room-2" in [told["room_id"] for told in came_back.messages(topics.ROOM_SIGNALS)]
+
+
 def test_a_new_policy_holds_for_rooms_in_which_events_may_wait() -> None:
     """Fewer events call for a visit from now on: whether a restart lay between must not show."""
     policy: dict[str, Any] = {"type": "control", "control_id": "p", "actor": "worker", "room_id": STAR}
@@ -161,3 +222,27 @@ def test_a_room_that_begins_anew_is_still_killed_and_goes_when_nothing_more_is_h
     off = {**KILL, "control_id": "off", "args": {"on": False}}
     log.at(0.03, off).at(0.04, TICK).at(2.5, TICK).at(3, TICK).at(6, TICK).at(7, TICK)
     assert log.engine.n_rooms == 0
+
+
+@pytest.mark.parametrize("idle_hours", [0.01, 1.3], ids=["at once", "after its evidence was let go of"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_order_found_invalid_leaves_the_valid_return_whenever_the_rooms_next_event_comes(
+    idle_hours: float, *, restarts: bool
+) -> None:
+    order = {"type": "order", "order_id": "o", "status": "paid", "amount_minor": 500, "currency": "CNY"}
+    spend = {"type": "spend", "plan_id": "p", "impressions": 9, "clicks": 1, "cost_minor": 100, "currency": "CNY"}
+    log = Log().at(0, {**order, "attribution": "direct", "user_id": "u"}).at(0.001, spend).at(0.002, TICK)
+    room = log.engine._rooms["room-1"]
+    room.evidence.flips += room.ledger.orders  # as an inquest does that finds its buyer
+    log.at(idle_hours - 0.005, TICK).at(idle_hours - 0.004, TICK)
+    assert (log.engine._rooms.find("room-1") or room).evidence.buyers.keys() == (
+        set(room.ledger.orders) if idle_hours < 1 else set()
+    )
+    if restarts:
+        kept, told = log.engine.snapshot(), log.told
+        log = Log(first_offset=log.offset + 1)
+        log.engine.restore(kept)
+        log.told = told
+    log.at(idle_hours, ENTER).at(idle_hours + 0.01, TICK)
+    session = log.engine.summary()["rooms"]["room-1"]["session"]
+    assert (session["roas"], session["roas_attributed"], session["roas_valid"]) == (5.0, 5.0, 0.0)
