@@ -39,9 +39,11 @@ from pipeline.commands import Commander
 from pipeline.emit import View
 from pipeline.identity import Identities, Tokens
 from pipeline.judge import Judge
+from pipeline.operations import Operations
 from pipeline.output import Output
 from pipeline.room import RoomState
 from pipeline.sentiment import SentimentModel
+from pipeline.visits import Visits
 from schemas.settings import WorkerSettings
 
 CHUNK: Final = 2_000
@@ -60,9 +62,9 @@ STAGES: Final[tuple[tuple[str, Any, tuple[str, ...]], ...]] = (
     ("evaluation: judge", Judge, ("__init__", "run")),
     ("evaluation: bid", Commander, ("run",)),
     ("evaluation: view", View, ("__init__",)),
-    ("evaluation: visit", Engine, ("_visit",)),
-    ("outputs: signals", Engine, ("_emit",)),
-    ("outputs: commands", Engine, ("_commands",)),
+    ("evaluation: visit", Visits, ("visit",)),
+    ("outputs: signals", Visits, ("emit",)),
+    ("outputs: commands", Operations, ("commands",)),
     ("outputs: encode", Output, ("json",)),
     ("snapshots", Engine, ("save",)),
     ("loop", Engine, ("process",)),

@@ -13,62 +13,42 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from pipeline import attendance, control, parking, retirement, segments, shedding
 from pipeline.admission import Admission
 from pipeline.agenda import Agenda, Due
 from pipeline.apply import KINDS, Kind, apply, start_meaning
-from pipeline.commands import Commander, answer, decision_due, situation
+from pipeline.commands import answer
 from pipeline.context import Context
-from pipeline.dormancy import Head, Rooms, head_of, may_sleep
-from pipeline.emit import View, signals
+from pipeline.dormancy import Head, Rooms
+from pipeline.emit import View
+from pipeline.heartbeat import beat, heartbeat
 from pipeline.identity import Identities
-from pipeline.ids import derived, next_turn_ms, phase_ms
+from pipeline.ids import phase_ms
 from pipeline.inbox import LARGEST_BYTES, Inbox, catch_up
-from pipeline.judge import NEVER_MS, Judge, feed_states, incident_due
+from pipeline.keeping import Keeping
+from pipeline.operations import Operations
 from pipeline.output import Output
 from pipeline.retirement import Departures
-from pipeline.roi import refresh
 from pipeline.room import Farewell, RoomState
 from pipeline.sentiment import default_model
 from pipeline.session import RoomConfig
-from pipeline.snapshot import (
-    FORMAT,
-    Checkpoint,
-    Saved,
-    SnapshotError,
-    dump,
-    dump_hot,
-    format_of,
-    load_room,
-    load_star,
-    whole,
-)
+from pipeline.snapshot import Checkpoint, Saved, dump, whole
 from pipeline.summary import outcome, summarise
+from pipeline.tally import Counters, tally
+from pipeline.visits import Visits
 from schemas import topics
-from schemas.base import EVERY_ROOM, MODE_RANK, capped
-from schemas.commands import BidCommand, Reason
+from schemas.base import EVERY_ROOM
 from schemas.deadletters import DeadLetter
 from schemas.decode import Reject, decode, decode_one, is_array, raw_elements
-from schemas.settings import Policy, Settings
+from schemas.settings import Settings
 
-ENGINE_VERSION: Final = 4
+ENGINE_VERSION: Final = 5
 """Raised with every change that makes the same log give other outputs."""
 
 Record = tuple[int, int | None, bytes] | tuple[int, int | None, bytes, bytes | None]
 """Offset, Kafka timestamp in ms (None in plain files), value, and the message's key where there is one."""
-
-
-class Counters(NamedTuple):
-    """What the log came to so far."""
-
-    n_records: int
-    n_events: int
-    n_duplicates: int
-    n_late: int
-    n_shed: int
-    rejects: dict[str, int]
 
 
 def _key(record: Record) -> str | None:
@@ -114,10 +94,11 @@ class Engine:
         self._inboxes: dict[str, Inbox] = {}
         self._held: list[Output] = []
         """What broke a room while nobody could be told."""
-        self._dirty: dict[str, None] = {}
-        self._orphans: dict[str, list[str]] = {}
-        """Segments that are in the changelog and no room names."""
         self._departures = Departures(self._blank_room)
+        self._keeping = Keeping(self._ctx, self._rooms, self._departures)
+        self._dirty = self._keeping.dirty
+        self._operations = Operations(self._ctx)
+        self._visits = Visits(self._ctx, self._agenda, self._operations)
         self._outcomes: dict[str, dict[str, Any]] | None = {} if keep_outcomes else None
         self._next_tick_ms = -1
         """First moment that an evaluation waits for; records before it pass no multiple of `tick_ms`."""
@@ -133,21 +114,8 @@ class Engine:
     def counters(self) -> Counters:
         """Counts of records, events, duplicates, late, shed and refused events so far; rooms keep their own share."""
         self._catch_up_all(self._held)
-        star = self._ctx.star
         asleep = (room.head for room in self._rooms.asleep.values())
-        counted: list[RoomState | Head | Farewell] = [*self._rooms.values(), *asleep, *self._departures.expected()]
-        rejects = dict(star.rejects)
-        for one in counted:
-            for reason, n in one.rejects.items():
-                rejects[reason] = rejects.get(reason, 0) + n
-        return Counters(
-            star.n_records,
-            star.n_events + sum(one.n_events for one in counted),
-            star.n_duplicates + sum(one.n_duplicates for one in counted),
-            star.n_late + sum(one.n_late for one in counted),
-            star.n_shed + sum(one.n_shed for one in counted),
-            rejects,
-        )
+        return tally(self._ctx.star, (*self._rooms.values(), *asleep, *self._departures.expected()))
 
     @property
     def n_records(self) -> int:
@@ -311,14 +279,14 @@ class Engine:
         handler = kind.handler
         if handler is not None:
             if kind.name == "room" and event.action == "start" and start_meaning(room, event, ctx) == "new":
-                self._tell_the_end(room, out)
+                self._visits.tell_the_end(room, out)
             if room.n_events >= room.granted_to and shedding.is_over(room, ctx.star.clock_ms, ctx):
                 handler = shedding.handler_of(room, kind, event, handler, now_ms=ctx.star.clock_ms)
             apply(room, kind, handler, event, ctx)
         elif kind.name == "control":
-            self._room_control(room, event, out)
+            self._operations.control(room, event, out)
         else:
-            self._audit(room, "ack", "controller", event, out)
+            self._operations.audit(room, "ack", "controller", event, out)
             answer(room, event)
         # Counted when it is done: what broke on the way is a reject.
         star, ts = ctx.star, event.ts
@@ -330,7 +298,7 @@ class Engine:
             room.n_late += 1
         n_news = room.n_news = room.n_news + 1
         if kind.is_urgent or n_news in (1, ctx.visit_after_events):
-            self._has_news(room, kind)
+            self._visits.call(room, is_urgent=kind.is_urgent)
         inbox = self._inboxes.get(room.room_id)
         if inbox is None:
             inbox = self._inboxes[room.room_id] = Inbox(room)
@@ -357,7 +325,7 @@ class Engine:
             self._break(room, waiting, error, out)
             return
         if n_news < self._ctx.visit_after_events <= room.n_news:
-            self._has_news(room, KINDS[type(waiting[-4])])
+            self._visits.call(room, is_urgent=KINDS[type(waiting[-4])].is_urgent)
 
     def _break(self, room: RoomState, waiting: list[Any], error: Exception, out: list[Output]) -> None:
         """Park a room at the event that broke it, and refuse what waited behind that, each as of its own clock."""
@@ -460,18 +428,18 @@ class Engine:
             self._blank_room(room_id), former, offset=head.offset, now_ms=self._ctx.star.clock_ms, error=error
         )
         self._dirty[room_id] = None
-        self._orphans[room_id] = [*self._orphans.get(room_id, ()), *segments.named(hot or head)]
+        self._keeping.leave(room_id, segments.named(hot or head))
         self._held.append(Output(topics.ROOM_ANOMALIES, room_id, parking.told(room, "open", self._ctx)))
         return room
 
     def _begin_anew(self, room: RoomState, event: Any, offset: int, out: list[Output]) -> None:
         """Put an empty room in a parked one's place, as an operator asked for."""
-        self._audit(room, "control", event.actor, event, out)
+        self._operations.audit(room, "control", event.actor, event, out)
         out.append(Output(topics.ROOM_ANOMALIES, room.room_id, parking.told(room, "resolved", self._ctx)))
         fresh = self._rooms[room.room_id] = parking.successor(self._blank_room(room.room_id), room)
         fresh.offset, fresh.n_events = offset, fresh.n_events + 1
         fresh.heard_ms = fresh.control_ids[event.control_id] = self._ctx.star.clock_ms
-        self._schedule(fresh, fresh.heard_ms)
+        self._visits.schedule(fresh, fresh.heard_ms)
         self._dirty[room.room_id] = None
         self._touched = offset
 
@@ -484,7 +452,7 @@ class Engine:
         self._next_tick_ms = max(self._next_tick_ms, passed_ms + tick_ms)
         if star.clock_ms < 0:
             star.clock_ms = stamp_ms
-            self._beat(stamp_ms)
+            beat(self._ctx, stamp_ms)
             return
         for at_ms, due in self._agenda.pass_to(passed_ms):
             room = self._awake(due)
@@ -506,8 +474,11 @@ class Engine:
                 self._let_go(room, retirement.leave(room, at_ms, star.offset), out)
                 continue
             n_before, mark = len(out), parking.mark(room)
+            if inbox is not None:
+                inbox.n_left = 0
+            self._dirty[room.room_id] = None
             try:
-                self._visit(room, at_ms, stamp_ms, out)
+                self._visits.visit(room, at_ms, stamp_ms, out)
             except MemoryError:
                 raise
             except Exception as error:
@@ -518,9 +489,9 @@ class Engine:
             return
         if passed_ms > star.clock_ms:
             star.evaluated_ms = passed_ms
-            beat_ms = self._beat(passed_ms)
+            beat_ms = beat(self._ctx, passed_ms)
             if beat_ms is not None:
-                out.append(self._heartbeat(beat_ms))
+                out.append(heartbeat(self._ctx, beat_ms))
         star.clock_ms = stamp_ms
 
     def _awake(self, due: Due) -> RoomState | None:
@@ -533,162 +504,13 @@ class Engine:
         room.due_ms = -1
         return room
 
-    def _beat(self, now_ms: int) -> int | None:
-        """Return the heartbeat that is due at `now_ms`, the newest alone where several were passed at once."""
-        interval_ms, star = self._ctx.policy.engine.heartbeat_interval_ms, self._ctx.star
-        beat_ms = now_ms - now_ms % interval_ms
-        if beat_ms <= star.heartbeat_ms:
-            return None
-        star.heartbeat_ms = beat_ms
-        return beat_ms
-
-    def _heartbeat(self, beat_ms: int) -> Output:
-        command = BidCommand.model_construct(
-            command_id=derived("beat", beat_ms),
-            revision=1,
-            seq=beat_ms // self._ctx.policy.engine.heartbeat_interval_ms,
-            room_id=EVERY_ROOM,
-            ts=beat_ms,
-            expires_ts=capped(beat_ms + self._ctx.policy.bidding.lifetime_ms),
-            action="heartbeat",
-            direction="none",
-            mode="off" if self._ctx.star.is_killed else self._ctx.policy.bidding.max_mode,
-            status="issued",
-            emergency=False,
-            reason=Reason(code="alive"),
-            evidence={},
-            anomaly_ids=[],
-            guardrails=[],
-            policy_version=self._ctx.policy_version,
-        )
-        return Output(topics.BID_COMMANDS, EVERY_ROOM, command)
-
-    def _has_news(self, room: RoomState, kind: Kind) -> None:
-        """Call a room to its visit: on the next tick for what cannot wait, on its own turn once enough has happened.
-
-        Fewer events than `visit_after_events` change little; they wait for the room's next emission.
-        """
-        ctx, now_ms = self._ctx, self._ctx.star.clock_ms
-        if kind.is_urgent:
-            self._agenda.call(room, next_turn_ms(now_ms, 0, ctx.tick_ms))
-            return
-        if room.n_news >= ctx.visit_after_events:
-            phase = self._phase(room) % ctx.visit_interval_ms
-            self._agenda.call(room, next_turn_ms(now_ms, phase, ctx.visit_interval_ms))
-        else:
-            self._agenda.call(room, next_turn_ms(now_ms, self._phase(room), ctx.emit_interval_ms))
-
-    def _phase(self, room: RoomState) -> int:
-        ctx = self._ctx
-        return room.turn % (ctx.emit_interval_ms // ctx.tick_ms) * ctx.tick_ms
-
-    def _visit(self, room: RoomState, now_ms: int, passing_ms: int, out: list[Output]) -> None:
-        """Look at a room at one evaluation."""
-        ctx = self._ctx
-        if room.n_news:
-            room.heard_ms = now_ms
-        room.evaluated_ms, room.n_news = now_ms, 0
-        if room.room_id in self._inboxes:
-            self._inboxes[room.room_id].n_left = 0
-        retirement.end_session(room, now_ms, ctx)
-        self._dirty[room.room_id] = None
-        bidding = ctx.policy.bidding
-        if MODE_RANK[room.config.mode] > MODE_RANK[bidding.max_mode]:
-            room.config.mode = bidding.max_mode
-        room.review(now_ms, ctx)
-        room.is_changed |= room.fold(now_ms)
-        refresh(room.returns, room.ledger, ctx.policy.roi, room.config.stage, now_ms)
-        phase = self._phase(room)
-        is_emission = (now_ms - phase) % ctx.emit_interval_ms == 0
-        if is_emission or room.is_feed_dull or now_ms >= room.feeds_due_ms or len(room.feed_states) != len(room.feeds):
-            has_changed, room.feeds_due_ms = feed_states(room, now_ms, ctx)
-            room.is_changed |= has_changed
-        judge = Judge(room, now_ms, ctx)
-        judge.run()
-        out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in judge.messages)
-        view: View | None = None
-        has_commands = False
-        if room.plans and (judge.has_opened or (now_ms - phase) % bidding.interval_ms == 0):
-            view = View(room, now_ms, ctx)
-            commander = Commander(room, now_ms, passing_ms, ctx)
-            commander.run(situation(view))
-            has_commands = bool(commander.messages)
-            self._commands(room, commander, out)
-        if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
-            self._emit(room, view or View(room, now_ms, ctx), out)
-        self._schedule(room, now_ms)
-
-    def _emit(self, room: RoomState, view: View, out: list[Output]) -> None:
-        interval_ms = self._ctx.policy.engine.channels_interval_ms
-        with_channels = view.now_ms >= room.channels_due_ms
-        if with_channels:
-            # The first interval is longer by a share of the room's own, so that rooms do not go on together.
-            extra_ms = room.turn % interval_ms if room.channels_due_ms < 0 else 0
-            room.channels_due_ms = view.now_ms + interval_ms + extra_ms
-        out.append(Output(topics.ROOM_SIGNALS, room.room_id, signals(room, view, with_channels=with_channels)))
-        room.is_changed = room.must_tell = False
-
-    def _tell_the_end(self, room: RoomState, out: list[Output]) -> None:
-        """Emit what a session came to before the next one begins: nothing later would tell it."""
-        if not room.is_changed:
-            return
-        last = load_room(dump_hot(room))  # a copy: the room itself goes on from where it is
-        at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, self._ctx.tick_ms)
-        last.fold(at_ms)
-        self._emit(last, View(last, at_ms, self._ctx), out)
-        room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
-
-    def _schedule(self, room: RoomState, now_ms: int) -> None:
-        """Put the room's own deadlines on the list: an idle room without any is not visited again."""
-        ctx = self._ctx
-        emission = self._phase(room)
-        if room.is_changed:
-            soonest_ms = next_turn_ms(now_ms, emission, ctx.emit_interval_ms)
-        else:
-            expiry_ms = room.windows.next_expiry_ms()
-            soonest_ms = -1
-            if expiry_ms is not None:
-                soonest_ms = next_turn_ms(max(expiry_ms - 1, now_ms), emission, ctx.emit_interval_ms)
-        urgent = [min(room.pending)] if room.pending else []
-        if room.incidents:
-            urgent += incident_due(room, ctx)
-        if room.feeds_due_ms < NEVER_MS:
-            urgent.append(room.feeds_due_ms)
-        if urgent:
-            at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
-            soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
-        if room.plans or room.excluded:
-            for moment in decision_due(room, now_ms, ctx):
-                at_ms = next_turn_ms(moment - 1, emission, ctx.policy.bidding.interval_ms)
-                soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
-        if soonest_ms < 0:
-            retirement.shrink(room, now_ms, ctx)
-            if not retirement.may_go(room, ctx):
-                return
-            soonest_ms = next_turn_ms(max(retirement.due_ms(room, ctx) - 1, now_ms), 0, ctx.tick_ms)
-        self._agenda.call(room, soonest_ms)
-
     def _let_go(self, room: RoomState, farewells: list[Farewell], out: list[Output]) -> None:
         """Take a room out for good: its counts and the head of its trail are the partition's from now on."""
-        star, farewell, room_id = self._ctx.star, farewells[-1], room.room_id
-        retirement.take(star, farewell)
-        if farewell.n_audited:
-            content = {"room_id": room_id, "seq": farewell.n_audited, "hash": farewell.head}
-            record = star.trail.append(
-                "retired",
-                EVERY_ROOM,
-                farewell.at_ms,
-                actor="roompulse",
-                content=content,
-                policy_version=self._ctx.policy_version,
-            )
-            out.append(Output(topics.AUDIT_LOG, EVERY_ROOM, record))
-        if self._rooms.get(room_id) is room:
-            del self._rooms[room_id]
-            self._inboxes.pop(room_id, None)
-            self._departures.gone[room_id], self._dirty[room_id] = farewells, None
-            keys = [segments.key_of(room_id, link) for link in room.chain]
-            self._orphans[room_id] = [*self._orphans.get(room_id, ()), *keys]
+        retirement.take(self._ctx.star, farewells[-1])
+        self._operations.farewell(room.room_id, farewells[-1], out)
+        if self._rooms.get(room.room_id) is room:
+            self._inboxes.pop(room.room_id, None)
+            self._keeping.let_go(room, farewells)
 
     # -- controls, commands, trail ----------------------------------------------------------------------------
 
@@ -709,58 +531,7 @@ class Engine:
                 control.apply_to_all(event, control.read(event), self._ctx)
                 self._next_tick_ms = -1  # a policy may have brought another tick
         # An answer for a room nobody has seen changes nothing, but somebody sent it.
-        record = star.trail.append(
-            "control" if kind == "control" else "ack",
-            EVERY_ROOM,
-            star.clock_ms,
-            actor=event.actor if kind == "control" else "controller",
-            content={**self._content(event), "room_id": event.room_id},
-            policy_version=self._ctx.policy_version,
-        )
-        out.append(Output(topics.AUDIT_LOG, EVERY_ROOM, record))
-
-    def _room_control(self, room: RoomState, event: Any, out: list[Output]) -> None:
-        now_ms = self._ctx.star.clock_ms
-        self._audit(room, "control", event.actor, event, out)
-        commander = Commander(room, now_ms, now_ms, self._ctx)
-        action = control.RoomControl(room, commander, now_ms, self._ctx)
-        action.apply(event, control.read(event), situation(View(room, now_ms, self._ctx)))
-        out.extend(Output(topics.ROOM_ANOMALIES, room.room_id, anomaly) for anomaly in action.anomalies)
-        self._commands(room, commander, out)
-        room.is_changed = True
-        room.must_tell |= bool(commander.messages)
-
-    def _commands(self, room: RoomState, commander: Commander, out: list[Output]) -> None:
-        for command in commander.messages:
-            out.append(Output(topics.BID_COMMANDS, room.room_id, command))
-            record = room.trail.append(
-                "command",
-                room.room_id,
-                commander.now_ms,
-                actor="roompulse",
-                content=command.model_dump(mode="json", exclude_none=True),
-                policy_version=self._ctx.policy_version,
-            )
-            out.append(Output(topics.AUDIT_LOG, room.room_id, record))
-
-    def _audit(
-        self, room: RoomState, kind: Literal["control", "ack"], actor: str, event: Any, out: list[Output]
-    ) -> None:
-        record = room.trail.append(
-            kind,
-            room.room_id,
-            self._ctx.star.clock_ms,
-            actor=actor,
-            content=self._content(event),
-            policy_version=self._ctx.policy_version,
-        )
-        out.append(Output(topics.AUDIT_LOG, room.room_id, record))
-
-    @staticmethod
-    def _content(event: Any) -> dict[str, Any]:
-        """Return what the trail keeps of a control or ack: its own fields, without the signature."""
-        names = ("control_id", "action", "args", "command_id", "status", "observed_value", "detail", "ts")
-        return {name: value for name in names if (value := getattr(event, name, None)) is not None}
+        self._operations.audit_all("control" if kind == "control" else "ack", event, out)
 
     # -- rooms, snapshots, the end ----------------------------------------------------------------------------
 
@@ -818,21 +589,10 @@ class Engine:
         inbox = self._inboxes.get(room_id)
         if inbox is not None and inbox.waiting:
             self._catch_up(inbox, told)
-        self._dirty.pop(room_id, None)
-        marker = self._departures.marker_of(room_id)
-        if marker is not None:
-            return Saved(((room_id, dump_hot(marker)),), (*self._orphans.pop(room_id, ()), room_id), tuple(told))
-        room = self._rooms.get(room_id) or self._rooms.wake(room_id)
-        if room is None:
-            msg = f"room {room_id!r} must be one of this engine's, got none of that name"
-            raise KeyError(msg)
-        parts, retired = segments.extend(room)
-        retired = [*self._orphans.pop(room_id, ()), *retired]
-        hot = dump_hot(room)
-        if may_sleep(room, self._ctx.policy.engine.ledger_ms):
+        saved = self._keeping.save(room_id)
+        if room_id in self._rooms.asleep:
             self._inboxes.pop(room_id, None)
-            self._rooms.sleep(room, hot)
-        return Saved((*parts, (room_id, hot)), tuple(retired), tuple(told))
+        return saved._replace(told=tuple(told))
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Take back what `snapshot` or `changed` gave; records a room already knows are skipped from then on.
@@ -842,49 +602,9 @@ class Engine:
         SnapshotError
             Bytes that this version cannot read; nothing was taken.
         """
-        star = load_star(snapshots[EVERY_ROOM]) if EVERY_ROOM in snapshots else self._ctx.star
-        policy = Policy.model_validate_json(star.policy) if star.policy else self._ctx.policy
-        rooms: dict[str, RoomState] = {}
-        asleep: list[tuple[Head, bytes]] = []
-        ledgers: dict[str, dict[str, bytes]] = {}
-        for key, data in snapshots.items():
-            room_id, mark, _ = key.partition("\0")
-            if mark:
-                ledgers.setdefault(room_id, {})[key] = data
-            elif key != EVERY_ROOM:
-                head = head_of(data)
-                if head.room_id != room_id:
-                    msg = f"a snapshot under the key {room_id!r} must be that room's, got {head.room_id!r}"
-                    raise SnapshotError(msg)
-                if format_of(data) != FORMAT:
-                    self._dirty[room_id] = None  # or a room that is never touched again would stay in it for ever
-                if may_sleep(head, policy.engine.ledger_ms):
-                    asleep.append((head, data))
-                else:
-                    rooms[room_id] = load_room(data)
-        orphans: dict[str, list[str]] = {}
-        try:
-            for room_id, room in rooms.items():
-                orphans[room_id] = segments.load(room, ledgers.get(room_id, {}))
-            for head, data in asleep:
-                orphans[head.room_id] = self._rooms.keep_asleep(head, data, ledgers.get(head.room_id, {}))
-        except segments.BrokenChainError as error:
-            self._rooms.asleep.clear()
-            raise SnapshotError(str(error)) from error
-        for room_id in rooms:
+        for room_id in self._keeping.restore(snapshots):
             self._inboxes.pop(room_id, None)
-        self._orphans.update({room_id: keys for room_id, keys in orphans.items() if keys})
-        for room_id, room in rooms.items():
-            if self._departures.has_left(room, star.evaluated_ms):
-                self._dirty[room_id] = None
-            else:
-                self._rooms[room_id] = room
-        self._ctx.star = star
         self._next_tick_ms = -1
-        if star.policy:
-            self._ctx.set_policy(policy)
-        for room in rooms.values():
-            retirement.begin_time(room, self._ctx)
         for room in {id(room): room for room in (*self._rooms.values(), *self._departures.markers)}.values():
             if room.due_ms >= 0:
                 self._agenda.put(room)
@@ -908,7 +628,7 @@ class Engine:
         self._advance(end_ms, out)
         for room_id in sorted(self._rooms):
             if self._rooms[room_id].is_changed:
-                self._emit(self._rooms[room_id], View(self._rooms[room_id], end_ms, self._ctx), out)
+                self._visits.emit(self._rooms[room_id], View(self._rooms[room_id], end_ms, self._ctx), out)
         return out
 
     def summary(self) -> dict[str, Any]:

@@ -67,23 +67,24 @@ _FLAGS: Final = _ONE - 1
 
 
 class Credit(NamedTuple):
-    """Judged events that turn out invalid: `n` of them at a moment under a channel."""
+    """Judged events that turn out invalid: `n` of them at a moment under a channel; `user` 0 where nobody is known."""
 
     ts: int
     channel: str
     n: int
+    user: int = 0
 
 
 def _over(visit: Visit, channel: str) -> Iterator[Credit]:
     """Yield a visit's events where they were: its end, and what was before spread over the stay, of which the log keeps
     only the number. Counted at the end all of it would move from the window where an attack began to the next one.
     """
-    yield Credit(visit.left_ms, channel, 1)
+    yield Credit(visit.left_ms, channel, 1, visit.user)
     before = visit.n - 1
     parts = min(before, MAX_PARTS)
     for part in range(parts):
         n = before * (part + 1) // parts - before * part // parts
-        yield Credit(visit.left_ms - visit.dwell_ms * (2 * part + 1) // (2 * parts), channel, n)
+        yield Credit(visit.left_ms - visit.dwell_ms * (2 * part + 1) // (2 * parts), channel, n, visit.user)
 
 
 class Watch(msgspec.Struct, gc=False):
@@ -407,10 +408,10 @@ class Evidence(msgspec.Struct, gc=False):
             # Comments count at their own moments; likes and clicks, of which only the number is kept, with the last.
             mine = said.get(user, [])[-n:]
             for comment in mine:
-                yield Credit(comment.at_ms, names[comment.channel], 1)
+                yield Credit(comment.at_ms, names[comment.channel], 1, user)
             if n > len(mine):
                 at_ms, channel = (mine[-1].at_ms, names[mine[-1].channel]) if mine else (now_ms - 1, "")
-                yield Credit(at_ms, channel, n - len(mine))
+                yield Credit(at_ms, channel, n - len(mine), user)
         self.flips += [fingerprint for fingerprint, user in self.buyers.items() if user in fresh]
 
     def _let_go(self, n: int) -> None:

@@ -23,8 +23,8 @@ class Watched(Partition):
     def __init__(self, **sections: Any) -> None:
         super().__init__(**sections)
         self.visits: list[tuple[float, str]] = []
-        self.visit = self.engine._visit
-        self.engine._visit = self._noted  # type: ignore[method-assign]
+        self.visit = self.engine._visits.visit
+        self.engine._visits.visit = self._noted  # type: ignore[method-assign]
 
     def _noted(self, room: Any, now_ms: int, passing_ms: int, out: list[Any]) -> None:
         self.visits.append((second_of(now_ms), room.room_id))

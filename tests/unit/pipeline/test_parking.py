@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import Engine, Output
 from pipeline.apply import KINDS
+from pipeline.visits import Visits
 from schemas import topics
 from schemas.decode import STRUCTS
 from schemas.settings import CurrencySettings, Settings
@@ -53,14 +54,14 @@ def break_visits(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     """Make the program fail when it looks at one room from a moment on, as late in the visit as can be."""
 
     def make(room_id: str, since_ms: int) -> None:
-        kept = Engine._schedule
+        kept = Visits.schedule
 
-        def schedule(engine: Engine, room: Any, now_ms: int, *rest: Any) -> None:
-            kept(engine, room, now_ms, *rest)
+        def schedule(visits: Visits, room: Any, now_ms: int, *rest: Any) -> None:
+            kept(visits, room, now_ms, *rest)
             if room.room_id == room_id and now_ms >= since_ms:
                 raise BrokenError(SECRET)
 
-        monkeypatch.setattr(Engine, "_schedule", schedule)
+        monkeypatch.setattr(Visits, "schedule", schedule)
 
     return make
 
