@@ -107,6 +107,7 @@ class Assignment:
             await self._member.consumer.hold(set(assigned) - {TP(ROOM_EVENTS, partition) for partition in kept})
         if self._number != number:
             return  # assigned anew meanwhile: this is called again for that
+        kept = [partition for partition in kept if partition in self._rooms.resting]  # all may be dropped meanwhile
         self._cursors = {
             TP(ROOM_EVENTS, partition): Cursor(self._rooms.resume(partition).offset + 1) for partition in kept
         }
@@ -157,13 +158,18 @@ class Assignment:
     async def _begin(self, tps: Collection[TP], number: int) -> bool:
         """Begin partitions from their snapshots and fetch them; False when another assignment came meanwhile."""
         positions = await self._member.consumer.positions(tps)
-        if not await self._start(sorted(tp.partition for tp in tps if tp.topic == ROOM_EVENTS), positions, number):
+        partitions = sorted(tp.partition for tp in tps if tp.topic == ROOM_EVENTS)
+        if self._number != number or not await self._start(partitions, positions, number):
             return False
         await self._member.consumer.seek_wait({tp: positions[tp][0] for tp in tps})
         if self._number != number:
             return False
         self._lost.difference_update(tps)
         self._cursors |= {tp: Cursor(positions[tp][0]) for tp in tps}
+        # What was lost while it was not at work yet, such as by its claim, had no cursor to be noticed by.
+        for tp in tps:
+            if tp.topic == ROOM_EVENTS and tp.partition not in self._rooms.partitions:
+                self.lose(tp, LostError(f"partition {tp.partition} must stay here while it begins, got lost"))
         await self._member.consumer.release(tps)
         self._say_ready()
         return True
@@ -235,7 +241,13 @@ class Assignment:
         lost, number = sorted(self._lost), self._number
         if not lost or not await self._member.still_here():
             return  # a worker that is no member is assigned anew
-        if await self._begin(lost, number):
+        try:
+            back = await self._begin(lost, number)
+        except Exception:
+            if self._number != number:
+                return  # taken away meanwhile, as Kafka may have said in many ways
+            raise
+        if back:
             log.info("ready again", extra=facts(partitions=[f"{tp.topic}-{tp.partition}" for tp in lost]))
 
     # -- it goes ----------------------------------------------------------------------------------------------

@@ -160,8 +160,12 @@ class Rooms:
         return shard
 
     def rest(self) -> None:
-        """Let every partition rest: it goes on with `resume` if it stays here, and is forgotten otherwise."""
-        self._resting.update(self._shards)
+        """Let every partition rest: it goes on with `resume` if it stays here, and is forgotten otherwise.
+
+        One in the middle of something is forgotten now: whether what its engine takes for sent and written ever is
+        will be known too late.
+        """
+        self._resting.update({partition: shard for partition, shard in self._shards.items() if not shard.is_busy})
         self._shards = {}
 
     def keep_resting(self, partitions: Collection[int]) -> None:
@@ -370,6 +374,9 @@ class Rooms:
         await self._check()
         written = []
         for key, value in parts:
+            if self._shards.get(shard.partition) is not shard:  # gone while it waited: another may be at work by now
+                msg = f"partition {shard.partition} must be held to be written, got another owner of it, or none"
+                raise LostError(msg)
             shard.retired.pop(key, None)  # it is back, or goes now
             shard.n_written_bytes += len(key) + len(value or b"")
             written.append(await self._snapshots.write(shard.partition, key, value, reign=shard.reign, offset=offset))

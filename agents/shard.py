@@ -159,6 +159,11 @@ class Shard:
         self.n_input_bytes = self.n_written_bytes = 0
         """Since the last checkpoint was acknowledged."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether records are being applied or states written: a failure would leave the engine ahead of Kafka."""
+        return self.applying.locked() or self.saving.locked()
+
     async def apply(self, records: Records, send_many: SendMany) -> None:
         """Apply records in order and send what follows from them to the same partition."""
         new = records if records[0][0] > self.known else [record for record in records if record[0] > self.known]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from random import Random
 from typing import Any, cast
 
 import pytest
-from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaTimeoutError,
+    NotLeaderForPartitionError,
+    TopicAuthorizationFailedError,
+)
 from faust.types import TP
 
 from agents.assignment import Assignment, is_passing
 from agents.errors import ProgramError
 from agents.rooms import LostError, Rooms
+from agents.sender import Confirmation
 from agents.shard import Pace
 from agents.snapshots import Snapshots
 from schemas.topics import ROOM_EVENTS
@@ -41,6 +47,20 @@ class App:
         await asyncio.sleep(0)
 
 
+class Stuck:
+    """A producer that has no room; in the end it takes what waited, or fails."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.reached, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        await self.may_end.wait()
+        if self.error is not None:
+            raise self.error
+
+
 class Member(Client):
     """The only member of its group, with its consumer; what is written of partitions beyond the first is not kept."""
 
@@ -51,9 +71,20 @@ class Member(Client):
         self.end = len(broker.records)
         self.partitions = [0]
         self.held: set[TP] = set()
+        self.on_hold: Callable[[], None] | None = None
+        self.on_positions: Callable[[], None] | None = None
+        self.on_seek: Callable[[], Awaitable[None]] | None = None
+        self.sending: Stuck | None = None
+        self.writing: Stuck | None = None
+
+    async def _queue(self, topic: str, record: Any) -> Confirmation:
+        stuck = self.writing if topic == "changelog" else self.sending
+        if stuck is not None:
+            await stuck.wait()
+        return await super()._queue(topic, record)
 
     def joined(self, generation: int) -> None:
-        self.generation = generation
+        self.generation = self.broker.generation = generation
         self.forget_commits()
 
     def assigned(self, _topics: object) -> list[TP]:
@@ -61,6 +92,8 @@ class Member(Client):
 
     async def hold(self, tps: Iterable[TP]) -> None:
         self.held = set(tps)
+        if self.on_hold is not None:
+            self.on_hold()
 
     async def release(self, tps: Iterable[TP]) -> None:
         self.held -= set(tps)
@@ -68,6 +101,9 @@ class Member(Client):
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
         self.app.sought |= offsets
         self.app.should_stop = True  # what was lost is back: the loop may end
+        if self.on_seek is not None:
+            on_seek, self.on_seek = self.on_seek, None
+            await on_seek()
 
     def committed(self, partition: int) -> int:
         return super().committed(partition) if partition == 0 else -1
@@ -76,6 +112,8 @@ class Member(Client):
         return dict.fromkeys(tps, self.broker.committed + 1)
 
     async def positions(self, tps: list[TP]) -> dict[TP, tuple[int, int]]:
+        if self.on_positions is not None:
+            self.on_positions()
         return dict.fromkeys(tps, (self.broker.committed + 1, self.end))
 
 
@@ -87,6 +125,7 @@ class Changelog:
         self.reading: asyncio.Event | None = None
         self.error: Exception | None = None
         self.is_away = False
+        self.n_loads = 0
 
     def stand_by(self, *_: object) -> None: ...
 
@@ -100,6 +139,7 @@ class Changelog:
         return {partition for partition in partitions if await self.member.is_ours(partition)}
 
     async def load(self, partitions: list[int]) -> dict[int, Snapshots]:
+        self.n_loads += 1
         found = {partition: Snapshots() if partition else await self.member.load() for partition in partitions}
         if self.reading is not None:
             await self.reading.wait()
@@ -289,5 +329,158 @@ def test_a_topic_that_is_shorter_than_what_is_known_of_it_was_made_anew() -> Non
         (error,) = process.failed
         assert isinstance(error, ProgramError)
         assert f"must reach offset {N_RECORDS}, got {N_RECORDS - 1}: the topic was made" in str(error)
+
+    asyncio.run(run())
+
+
+async def save_now(process: Process) -> None:
+    """Do all that a turn of the loop that saves may do, as if time enough had gone by."""
+    shard = process.rooms.shard(0)
+    assert shard is not None
+    shard.next_s = 0.0
+    if shard.epoch is not None:
+        shard.epoch.begun_s = 0.0
+    await process.rooms.save_due()
+
+
+def totals(engine: ChainEngine) -> dict[str, int]:
+    return {name: room.total for name, room in engine.rooms.items()}
+
+
+def test_a_room_whose_write_fails_while_its_partition_rests_is_written_all_the_same() -> None:
+    async def run() -> None:
+        process = Process()
+        await process.assign(1)
+        await process.apply_all()
+        shard = process.rooms.shard(0)
+        assert shard is not None
+        expected = totals(cast("ChainEngine", shard.engine))
+        await save_now(process)  # the claim, and an epoch begins
+        stuck = process.member.writing = Stuck(KafkaTimeoutError())
+        saving = asyncio.create_task(save_now(process))
+        await stuck.reached.wait()  # the engine takes its rooms for written
+        await process.assignment.hand_over(0.0)
+        stuck.may_end.set()
+        await asyncio.wait([saving])
+        process.member.writing = None
+        await process.assign(2)
+        await process.apply_all()
+        await process.assignment.hand_over(5.0)
+        successor = ChainEngine()
+        successor.restore(process.broker.read().contents())
+        assert (successor.offset, totals(successor)) == (N_RECORDS - 1, expected)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("goes_on", ["before", "after"])
+def test_messages_that_could_not_be_sent_while_their_partition_rested_are_sent_when_it_goes_on(goes_on: str) -> None:
+    async def run() -> None:
+        process, undisturbed = Process(), Process()
+        await undisturbed.assign(1)
+        await undisturbed.apply_all()
+        await undisturbed.assignment.hand_over(5.0)
+        await process.assign(1)
+        stuck = process.member.sending = Stuck(KafkaTimeoutError())
+        applying = asyncio.create_task(process.apply_all())
+        await stuck.reached.wait()
+        await process.assignment.hand_over(0.0)
+        if goes_on == "after":
+            stuck.may_end.set()
+            await asyncio.wait([applying])
+        process.member.sending = None
+        await process.assign(2)
+        stuck.may_end.set()
+        await asyncio.wait([applying])
+        if process.rooms.shard(0) is None:
+            process.assignment.lose(LOG, KafkaTimeoutError())
+            await process.assignment.begin_anew()
+            process.app.should_stop = False
+        assert next_offset(process) == 0
+        await process.apply_all()
+        await process.assignment.hand_over(5.0)
+        assert sorted(process.broker.messages) == sorted(undisturbed.broker.messages)
+
+    asyncio.run(run())
+
+
+def test_a_partition_that_is_lost_before_it_is_at_work_comes_back() -> None:
+    async def run() -> None:
+        process = Process()
+
+        async def lose() -> None:
+            """Let the claim fail, and do what the loop that saves does then."""
+            process.broker.append(b"*", None, ())
+            with pytest.raises(LostError):
+                await save_now(process)
+            for tp in process.assignment.room_partitions:
+                process.assignment.lose(tp, LostError())
+
+        process.member.on_seek = lose
+        await process.assign(1)
+        assert (process.rooms.partitions, next_offset(process)) == (frozenset(), None)
+        await process.assignment.begin_anew()
+        assert (process.rooms.partitions, next_offset(process), process.failed) == (frozenset({0}), 0, [])
+
+    asyncio.run(run())
+
+
+def test_what_fails_of_a_lost_partition_after_it_was_taken_away_ends_nobody() -> None:
+    async def run() -> None:
+        process = Process()
+        await process.assign(1)
+        process.assignment.lose(LOG, LostError())
+
+        async def take_away() -> None:
+            process.assignment.begin(2, (), ())
+            raise IllegalStateError("not assigned")
+
+        process.member.on_seek = take_away
+        await process.assignment.begin_anew()
+        assert process.failed == []
+
+    asyncio.run(run())
+
+
+def test_a_save_under_way_writes_nothing_more_once_its_partition_began_anew() -> None:
+    async def run() -> None:
+        process = Process()
+        await process.assign(1)
+        await process.apply_all()
+        await save_now(process)
+        stuck = process.member.writing = Stuck(None)
+        saving = asyncio.create_task(save_now(process))
+        await stuck.reached.wait()  # one room is on its way, the others wait for it
+        process.member.writing = None
+        process.assignment.lose(LOG, LostError())
+        await process.assignment.begin_anew()
+        await save_now(process)  # the new reign's claim
+        n_before = process.broker.changelog_end
+        stuck.may_end.set()
+        await asyncio.wait([saving])
+        assert process.broker.changelog_end <= n_before + 1
+
+    asyncio.run(run())
+
+
+def test_a_partition_that_is_dropped_while_it_is_resumed_begins_from_its_snapshots() -> None:
+    async def run() -> None:
+        process = Process()
+        await process.assign(1)
+        await process.apply_all()
+        await process.assignment.hand_over(5.0)
+        process.member.on_hold = process.rooms.forget_all  # as after a pause, by the loop that saves
+        await process.assign(2)
+        assert (process.rooms.partitions, next_offset(process)) == (frozenset({0}), N_RECORDS)
+
+    asyncio.run(run())
+
+
+def test_no_snapshots_are_read_for_an_assignment_that_has_passed() -> None:
+    async def run() -> None:
+        process = Process()
+        process.member.on_positions = lambda: process.assignment.begin(2, (), ())
+        await process.assign(1)
+        assert (process.changelog.n_loads, process.failed) == (0, [])
 
     asyncio.run(run())
