@@ -590,6 +590,8 @@ class Engine:
         if inbox is not None and inbox.waiting:
             self._catch_up(inbox, told)
         saved = self._keeping.save(room_id)
+        told += self._held  # it slept, and could not be read
+        self._held = []
         if room_id in self._rooms.asleep:
             self._inboxes.pop(room_id, None)
         return saved._replace(told=tuple(told))

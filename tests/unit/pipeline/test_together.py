@@ -142,6 +142,12 @@ def test_a_sleeping_room_that_cannot_be_read_is_parked_and_every_other_goes_on(
     assert came_back.engine._rooms["room-1"].is_killed is (part == "hot")
 
 
+def test_that_a_room_is_parked_is_told_before_it_is_saved_as_parked() -> None:
+    engine = asleep().engine
+    damage(engine, "hot")
+    assert [(told.topic, told.key) for told in engine.save("room-1").told] == [(topics.ROOM_ANOMALIES, "room-1")]
+
+
 def test_no_damage_of_a_saved_room_does_more_than_park_it_or_refuse_the_start() -> None:
     log = Log().at(0, ENTER).at(0.01, END).at(1.2, TICK).at(1.3, TICK)
     kept = log.save()
