@@ -48,7 +48,7 @@ class Assignment:
     app : Faust's application.
     topics : what the worker consumes, `room.events` among it.
     changelog_topic : the name for messages.
-    told : is told the partitions of `room.events` when they are at work.
+    told : is told which partitions of `room.events` stayed, then which there are.
     fail : ends the worker with an error.
     """
 
@@ -95,6 +95,7 @@ class Assignment:
         self._member.joined(generation)
         self._rooms.rest()
         self._rooms.keep_resting(stayed)
+        self._told(sorted(stayed))  # another may have written its own policy into the rest
         self._changelog.stand_by(standbys, actives)
 
     async def complete(self, *_args: Any, **_kwargs: Any) -> None:

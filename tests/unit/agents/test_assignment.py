@@ -225,7 +225,8 @@ def test_a_partition_goes_on_where_it_rested_unless_a_generation_was_missed(gene
         await process.assign(generation)
         assert (process.rooms.shard(0) is before) is stays
         assert next_offset(process) == N_RECORDS
-        assert process.told == [[0], [0]]
+        # Another may have written its policy into what did not stay.
+        assert process.told == [[], [0], [0] if stays else [], [0]]
 
     asyncio.run(run())
 
