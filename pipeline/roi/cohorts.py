@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from pipeline.buckets import ROOM_ZONES, Windows
 from pipeline.roi.delay import HORIZON_S, MILLION, Curve
 from pipeline.roi.refunds import RefundCurve
+from pipeline.rounding import millionths
 
 ROOM_COHORTS: Final = (*ROOM_ZONES, (HORIZON_S * 1_000, 600_000))
 """The room's windows, and behind them what is old enough to be nearly due: ten-minute buckets up to the horizon."""
@@ -78,7 +79,7 @@ class Due(NamedTuple):
         spend = self.cohort.spend
         if spend <= 0:
             return None
-        return round(min(1.0, max(0.0, self.due_ppm / (MILLION * spend))), 6)
+        return millionths(min(1.0, max(0.0, self.due_ppm / (MILLION * spend))))
 
 
 def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begins_ts: int) -> list[Due]:
