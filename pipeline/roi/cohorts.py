@@ -9,6 +9,7 @@ A bucket is one integer, like the counters of `pipeline.counters`: sums of bucke
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final, NamedTuple
 
 from pipeline.buckets import ROOM_ZONES, Windows
@@ -24,6 +25,9 @@ _BITS: Final = 64
 _HALF: Final = 1 << (_BITS - 1)
 _MASK: Final = (1 << _BITS) - 1
 _BIAS: Final = sum(_HALF << (_BITS * place) for place in range(5))
+_DIGITS: Final = (1 << (_BITS * 5)) - 1
+_N_BYTES: Final = _BITS * 5 // 8
+_signed: Final = Struct("<5q").unpack
 NET: Final = 1 << _BITS
 LOOSE: Final = NET << _BITS
 RISK: Final = LOOSE << _BITS
@@ -54,8 +58,9 @@ def unpack(packed: int) -> Cohort:
     Cohort(spend=7, net=-3, loose=0, risk=0, n_orders=0, squares=9)
     """
     biased = packed + _BIAS
-    spend, net, loose, risk, n_orders = ((biased >> (_BITS * place) & _MASK) - _HALF for place in range(5))
-    return Cohort(spend, net, loose, risk, n_orders, biased >> (_BITS * 5))
+    # As in `pipeline.counters`: with its top bit turned back a digit is a signed integer in two's complement.
+    digits = ((biased ^ _BIAS) & _DIGITS).to_bytes(_N_BYTES, "little")
+    return Cohort(*_signed(digits), biased >> (_BITS * 5))
 
 
 class Due(NamedTuple):
