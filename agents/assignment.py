@@ -23,6 +23,7 @@ from agents.layout_guard import LayoutGuard
 from agents.logs import facts
 from agents.membership import Membership
 from agents.rooms import LostError, Rooms
+from agents.snapshots import check_log
 from pipeline.snapshot import SnapshotError
 from schemas.topics import ROOM_EVENTS
 
@@ -102,13 +103,14 @@ class Assignment:
         await self._guard.check_assignment()
         assigned = self._member.assigned(self._topics)
         kept = await self._stayed(assigned)
+        if self._number == number:
+            await self._member.consumer.hold(set(assigned) - {TP(ROOM_EVENTS, partition) for partition in kept})
         if self._number != number:
             return  # assigned anew meanwhile: this is called again for that
         self._cursors = {
             TP(ROOM_EVENTS, partition): Cursor(self._rooms.resume(partition).offset + 1) for partition in kept
         }
         new = frozenset(assigned) - self._cursors.keys()
-        self._member.consumer.hold(new)
         self._kept = kept
         self._told(sorted(tp.partition for tp in assigned if tp.topic == ROOM_EVENTS))
         if new:
@@ -125,8 +127,14 @@ class Assignment:
         }
         if not resting:
             return []
-        committed = await self._member.consumer.committed_offsets([TP(ROOM_EVENTS, partition) for partition in resting])
-        ours = await self._changelog.ours(resting)
+        try:
+            committed = await self._member.consumer.committed_offsets([TP(ROOM_EVENTS, place) for place in resting])
+            ours = await self._changelog.ours(resting)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("partitions begin anew", extra=facts(error=f"{type(error).__name__}: {error}"))
+            return []  # whether it is still ours is not known
         return [
             partition
             for partition, offset in resting.items()
@@ -156,7 +164,7 @@ class Assignment:
             return False
         self._lost.difference_update(tps)
         self._cursors |= {tp: Cursor(positions[tp][0]) for tp in tps}
-        self._member.consumer.release(tps)
+        await self._member.consumer.release(tps)
         self._say_ready()
         return True
 
@@ -175,14 +183,7 @@ class Assignment:
             if self._number != number:
                 return False
             snapshots = found[partition]
-            next_offset, end = positions[TP(ROOM_EVENTS, partition)]
-            needed = max(next_offset, snapshots.newest() + 1)
-            if needed > end:
-                msg = (
-                    f"{ROOM_EVENTS} partition {partition} must reach offset {needed}, got {end}: "
-                    "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
-                )
-                raise ProgramError(msg)
+            check_log(partition, snapshots, *positions[TP(ROOM_EVENTS, partition)])
             try:
                 self._rooms.begin(partition, snapshots)
             except SnapshotError as error:

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from agents.kafka import partition_of
 from agents.logs import facts
 from agents.sender import Confirmation, Send
+from pipeline import control
 from pipeline.ids import derived
 from schemas.base import EVERY_ROOM, MAX_AHEAD_MS, MAX_EVENT_BYTES
-from schemas.control import DEFAULT_KID, FOR_EVERY_ROOM, Ack, ControlRequest, KillState, arguments, is_signed, sign
+from schemas.control import DEFAULT_KID, Ack, ControlRequest, KillState, is_signed, sign
 from schemas.deadletters import DeadLetter, RejectReason
 from schemas.settings import Policy
 from schemas.topics import BID_ACKS, OPS_CONTROL, OPS_KILL, ROOM_EVENTS, ROOM_EVENTS_DLQ
@@ -146,18 +147,9 @@ def _check_ahead(ts: int, timestamp_ms: int | None) -> None:
 
 def _check_arguments(request: ControlRequest) -> None:
     try:
-        args = arguments(request.action, request.args)
-        if request.action == "update_settings" and args.policy is not None:
-            Policy.model_validate(args.policy)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise _RefusedError("bad_value", f"args.policy.{path}: {first['msg']}") from None
-    except ValueError as error:
-        raise _RefusedError("bad_value", str(error)) from None
-    if request.room_id == EVERY_ROOM and request.action not in FOR_EVERY_ROOM:
-        allowed = ", ".join(FOR_EVERY_ROOM)
-        raise _RefusedError("bad_value", f"room_id must be one room for {request.action}, got '*' (only for {allowed})")
+        control.read(request)
+    except control.Refused as refused:
+        raise _RefusedError("bad_value", str(refused)) from None
 
 
 _REASONS: Final[dict[str, RejectReason]] = {

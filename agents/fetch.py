@@ -108,8 +108,9 @@ def _take(fetcher: Fetcher, active: Collection[TP] | None) -> dict[TP, Fetched]:
     taken: dict[TP, Fetched] = {}
     for tp in list(buffered):
         if active and tp not in active:
-            if not fetcher._subscriptions.is_assigned(tp):
+            if not _is_wanted(fetcher, tp):
                 del buffered[tp]
+                fetcher._notify(fetcher._wait_consume_future)  # or nothing is asked of its broker for a while
             continue
         result = buffered[tp]
         if not isinstance(result, FetchResult) and taken:
@@ -125,6 +126,12 @@ def _take(fetcher: Fetcher, active: Collection[TP] | None) -> dict[TP, Fetched]:
             packed.next_fetch_offset = taken[tp].next_offset
             result._update_position()
     return taken
+
+
+def _is_wanted(fetcher: Fetcher, tp: TP) -> bool:
+    """Tell whether a partition is ours and not paused in aiokafka: it is sought before it is resumed."""
+    assignment = fetcher._subscriptions.subscription.assignment
+    return assignment is not None and tp in assignment.tps and not assignment.state_value(tp).paused
 
 
 def _batches(result: FetchResult) -> list[Any]:

@@ -15,7 +15,7 @@ from kafka.errors import IncompatibleBrokerVersion, KafkaError, NoBrokersAvailab
 from kafka.partitioner.default import murmur2
 
 from agents.config import broker_of
-from agents.errors import ProgramError
+from agents.errors import ProgramError, UsageError
 from agents.logs import facts
 from schemas.settings import Settings
 from schemas.topics import DAY_MS, TOPICS, Topic
@@ -312,3 +312,11 @@ def _differences(
     if configs:  # none where the broker does not let this client read them
         needs |= {name: (value, configs.get(name)) for name, value in _settings_of(topic, settings).items()}
     return tuple(f"{name} must be {value}, got {actual}" for name, (value, actual) in needs.items() if actual != value)
+
+
+def check_topic(name: str, subject: str) -> None:
+    """Raise UsageError, with `subject` for what was given, unless a topic of this program has that name."""
+    names = [topic.name for topic in TOPICS]
+    if name not in names:
+        msg = f"{subject} must be one of {', '.join(names)}, got {name!r}"
+        raise UsageError(msg)

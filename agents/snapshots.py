@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from agents.errors import ProgramError
 from schemas.base import EVERY_ROOM
+from schemas.topics import ROOM_EVENTS
 
 _FORMAT: Final = 2
 _HEAD: Final = struct.Struct(">BQq")
@@ -137,3 +138,14 @@ def _reign_of(headers: Sequence[tuple[str, bytes]]) -> int:
             reign: int = _REIGN.unpack(value)[0]
             return reign
     return 0
+
+
+def check_log(partition: int, snapshots: Snapshots, next_offset: int, end: int) -> None:
+    """Raise ProgramError where the log of a partition, from `next_offset` to `end`, is shorter than is known of it."""
+    needed = max(next_offset, snapshots.newest() + 1)
+    if needed > end:
+        msg = (
+            f"{ROOM_EVENTS} partition {partition} must reach offset {needed}, got {end}: "
+            "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
+        )
+        raise ProgramError(msg)

@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final, cast
 
-from aiokafka import OffsetAndMetadata
+from aiokafka import OffsetAndMetadata, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -156,16 +156,18 @@ class ChunkConsumer(driver.Consumer):
                 self._read_offset[tp] = None
                 yield tp, self._chunk(tp, records, fetched_s)
 
-    def hold(self, tps: Iterable[TP]) -> None:
+    async def hold(self, tps: Iterable[TP]) -> None:
         """Fetch nothing of these from now on, and all of the others once Faust resumes them."""
         self._held = frozenset(tps)
         self.pause_partitions(self._held)
+        await self._thread.call_thread(_pause, self._thread._ensure_consumer(), self._held)
 
-    def release(self, tps: Iterable[TP]) -> None:
+    async def release(self, tps: Iterable[TP]) -> None:
         """Fetch these partitions that were held."""
         released = frozenset(tps)
         self._held -= released
         self.resume_partitions(released)
+        await self._thread.call_thread(_resume, self._thread._ensure_consumer(), released)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Resume fetching, but of what is held."""
@@ -280,6 +282,15 @@ def _note_commits(consumer: Any, note: str) -> None:
 async def _notes(consumer: Any, tps: list[TP]) -> list[str]:
     found = await consumer._coordinator.fetch_committed_offsets(tps)
     return [commit.metadata for commit in found.values()]
+
+
+async def _pause(consumer: Any, tps: Iterable[TP]) -> None:
+    """Ask for no more of these; what is fetched of them already is dropped by `agents.fetch`."""
+    consumer.pause(*(TopicPartition(*tp) for tp in tps if consumer._subscription.is_assigned(tp)))
+
+
+async def _resume(consumer: Any, tps: Iterable[TP]) -> None:
+    consumer.resume(*(TopicPartition(*tp) for tp in tps if consumer._subscription.is_assigned(tp)))
 
 
 async def _committed(consumer: Any, tps: list[TP]) -> dict[TP, int]:

@@ -16,8 +16,10 @@ from pipeline.money import DayTotals, SpendIncrement, convert
 from pipeline.orders import Effect, Ledger, Order
 from pipeline.quality import LEAST_CHARACTERS
 from pipeline.room import Pending, RoomState
+from pipeline.said import note_product, note_room
 from pipeline.session import Meaning
 from pipeline.sketches import log_bin
+from pipeline.slicing import attune, describe_order, order_places, places_of
 from schemas.base import MAX_COUNTED
 from schemas.decode import STRUCTS
 
@@ -49,8 +51,8 @@ _COST: Final = UNIT["cost_minor"]
 _COUNTS: Final = ("n_enters", "n_product_clicks", "n_add_to_cart", "n_interactions", "n_comments")
 
 
-def _count(room: RoomState, event: Any, ctx: Context, counted: int) -> Pending:
-    """Count packed counters at the event's own moment and channel; return what waits there."""
+def _count(room: RoomState, event: Any, ctx: Context, counted: int, user: int | None = None) -> Pending:
+    """Count packed counters at the event's own moment, channel and slices; return what waits there."""
     ts, channel = event.ts, event.channel
     if channel not in room.channels:
         channel = room.channel_of(channel, ctx.max_channels)
@@ -60,6 +62,9 @@ def _count(room: RoomState, event: Any, ctx: Context, counted: int) -> Pending:
         pending = room.pending[bucket] = Pending()
     cells = pending.own if ts >= room.session.begins_ts else pending.late
     cells[channel] = cells.get(channel, 0) + counted
+    if room.slices is not None:
+        places = places_of(room, event, user, ctx)
+        room.slices.count(ts, places, counted, is_past=ts < room.session.begins_ts)
     return pending
 
 
@@ -103,7 +108,7 @@ def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     if action == "enter":
         if user is not None:
             room.evidence.enter(user)
-        _count(room, event, ctx, _ENTER)
+        _count(room, event, ctx, _ENTER, user)
     elif action == "leave":
         dwell_ms = event.dwell_ms
         counted = _LEAVE + (dwell_ms if dwell_ms < MAX_COUNTED else MAX_COUNTED) * _DWELL
@@ -111,7 +116,7 @@ def _on_view(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
             counted += _BOUNCE
         if user is not None:
             counted += _leave(room, event, user, now_ms, ctx)
-        pending = _count(room, event, ctx, counted)
+        pending = _count(room, event, ctx, counted, user)
         sample = bytes((log_bin(min(dwell_ms, MAX_COUNTED)),))
         if event.ts >= room.session.begins_ts:
             pending.dwell += sample
@@ -159,10 +164,10 @@ def _on_interaction(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     counted = _INTERACTION.get(action, _OTHER_INTERACTION)
     if user is not None and room.evidence.act(user, _FLAGS[action]):
         counted += _SUSPECT
-    _count(room, event, ctx, counted)
+    _count(room, event, ctx, counted, user)
 
 
-def _on_comment(room: RoomState, event: Any, _: int, ctx: Context) -> None:
+def _on_comment(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     user = _see(room, event, ctx, active=True)
     reading, counted, is_copied = ctx.sentiment.read(event.text), _COMMENT, False
     if user is not None:
@@ -174,11 +179,16 @@ def _on_comment(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     # What is repeated moves nobody's mood.
     if reading.confidence_milli >= OPINION_MILLI and not is_copied:
         counted += _SCORED + reading.score_milli * _SENTIMENT
-        if reading.score_milli <= ctx.policy.sentiment.negative_below_milli:
+        is_negative = reading.score_milli <= ctx.policy.sentiment.negative_below_milli
+        if is_negative:
             counted += _NEGATIVE
             for topic in reading.topics or ("other",):
                 counted += UNIT[f"topic:{topic}"]
-    _count(room, event, ctx, counted)
+        product = event.product_id
+        if product is None and "product_id" in room.said:
+            product = room.said["product_id"].at(event.ts)
+        room.crowds.note(event.ts, now_ms, product, reading.topics, is_negative=is_negative)
+    _count(room, event, ctx, counted, user)
 
 
 def _say(room: RoomState, event: Any, user: int, text: str, ctx: Context) -> tuple[bool, bool]:
@@ -202,8 +212,8 @@ def _say(room: RoomState, event: Any, user: int, text: str, ctx: Context) -> tup
 
 def _on_comment_unread(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     """Count a comment nobody reads: its author was active, and it is not among what was judged."""
-    _see(room, event, ctx, active=True)
-    _count(room, event, ctx, _UNREAD_COMMENT)
+    user = _see(room, event, ctx, active=True)
+    _count(room, event, ctx, _UNREAD_COMMENT, user)
 
 
 def _on_heartbeat_unnoted(room: RoomState, event: Any, _: int, ctx: Context) -> None:
@@ -219,6 +229,8 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     fingerprint = ctx.identities.fingerprint(event.order_id)
     order = room.ledger.get(fingerprint, room.session.number, now_ms, room.offset)
     before, saved = order.worth(), order.costs_back()
+    if event.status in ("created", "paid"):
+        describe_order(room, order, event, user, ctx)
     if event.status == "created":
         effects = Ledger.create(order, event.ts)
         _describe(room, order, event, channel, (fingerprint, user))
@@ -232,6 +244,8 @@ def _on_order(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
         effects = Ledger.cancel(order, event.ts)
     for effect in effects:
         _book(room, order, effect, order.channel or channel)
+    if room.slices is not None and event.status == "paid" and effects and user is not None and not is_past:
+        room.slices.buys(order_places(room, order), user)
     if effects and order.paid_ts >= 0:
         room.returns.n_news += sum(e.amount for e in effects if e.field in ("n_orders_paid", "n_refunds"))
         _settle(room, order, before, saved, order.channel or channel)
@@ -267,10 +281,11 @@ def _book_flips(room: RoomState, now_ms: int) -> None:
             continue
         order = room.ledger.get(fingerprint, order.session, now_ms, room.offset)
         if order.is_attributed and order.paid_ts >= 0:
-            is_past = order.paid_ts < room.session.begins_ts
-            room.count(order.paid_ts, order.channel, -order.paid_minor * UNIT["gmv_valid"], is_past=is_past)
+            is_past, places = order.paid_ts < room.session.begins_ts, order_places(room, order)
+            taken = -order.paid_minor * UNIT["gmv_valid"]
+            room.count(order.paid_ts, order.channel, taken, is_past=is_past, places=places)
             for ts, amount in order.refunded():
-                room.count(ts, order.channel, -amount * UNIT["refund_valid"], is_past=is_past)
+                room.count(ts, order.channel, -amount * UNIT["refund_valid"], is_past=is_past, places=places)
         before = order.worth()
         order.is_valid = False
         _settle(room, order, before, order.costs_back(), order.channel)
@@ -292,14 +307,17 @@ def _value(room: RoomState, order: Order, event: Any, factor: Fraction | int, ct
 def _settle(room: RoomState, order: Order, before: tuple[int, int], saved: list[tuple[int, int]], channel: str) -> None:
     """Book what an order is worth now in the cohort of its touch, and what its refunds save of its costs."""
     returns, is_past = room.returns, order.paid_ts < room.session.begins_ts
-    after = order.worth()
+    after, places = order.worth(), order_places(room, order)
     if after != before:
         has_touch = order.touch_ts >= 0
         at_ms = min(order.touch_ts, order.paid_ts) if has_touch else order.paid_ts
-        returns.order(at_ms, channel, before, after, room.evaluated_ms, is_past=is_past, has_touch=has_touch)
+        now_ms = room.evaluated_ms
+        booked = returns.order(at_ms, channel, before, after, now_ms, is_past=is_past, has_touch=has_touch)
+        if room.slices is not None:
+            room.slices.book(at_ms, places, booked, now_ms, is_past=is_past, since_ms=returns.since_ms)
     for savings, unit in ((saved, _COST), (order.costs_back(), -_COST)):
         for ts, amount in savings:
-            room.count(ts, channel, amount * unit, is_past=is_past)
+            room.count(ts, channel, amount * unit, is_past=is_past, places=places)
 
 
 def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
@@ -326,13 +344,13 @@ def _book(room: RoomState, order: Order, effect: Effect, channel: str) -> None:
                         pending.past_amounts += sample
                     else:
                         pending.amounts += sample
-    room.count(effect.ts, channel, counted, is_past=is_past)
+    room.count(effect.ts, channel, counted, is_past=is_past, places=order_places(room, order))
 
 
 def _on_gift(room: RoomState, event: Any, _: int, ctx: Context) -> None:
-    _see(room, event, ctx, active=False)
+    user = _see(room, event, ctx, active=False)
     factor = room.money_factor(event.currency, ctx, is_past=event.ts < room.session.begins_ts)
-    _count(room, event, ctx, convert(event.amount_minor, factor) * UNIT["gift_minor"])
+    _count(room, event, ctx, convert(event.amount_minor, factor) * UNIT["gift_minor"], user)
 
 
 def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
@@ -354,8 +372,12 @@ def _on_spend(room: RoomState, event: Any, _: int, ctx: Context) -> None:
     counted = step.impressions * UNIT["impressions"] + step.clicks * UNIT["clicks"]
     counted += step.cost_minor * UNIT["spend_minor"]
     channel = room.channel_of(name, ctx.max_channels)
-    room.count(event.ts, channel, counted, is_past=is_past)
-    room.returns.spend(event.ts, channel, step.cost_minor, room.evaluated_ms, is_past=is_past)
+    places, now_ms = places_of(room, event, None, ctx), room.evaluated_ms
+    room.count(event.ts, channel, counted, is_past=is_past, places=places)
+    room.returns.spend(event.ts, channel, step.cost_minor, now_ms, is_past=is_past)
+    if room.slices is not None:
+        since_ms = room.returns.since_ms
+        room.slices.book(event.ts, places, step.cost_minor, now_ms, is_past=is_past, since_ms=since_ms)
 
 
 def _on_plan(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
@@ -394,23 +416,28 @@ def start_meaning(room: RoomState, event: Any, ctx: Context) -> Meaning:
 
 def _on_room(room: RoomState, event: Any, now_ms: int, ctx: Context) -> None:
     _anonymous(room, event, ctx)
+    is_new = False
     if event.action == "start":
         meaning = start_meaning(room, event, ctx)
+        is_new = meaning == "new"
         room.session.start(event.ts, meaning)
         if meaning == "first":
             room.users.begin_session(-(-event.ts // 1_000))
-        if meaning == "new":
+        if is_new:
             room.begin_session(now_ms, ctx)
     elif event.action == "end" and event.ts >= room.session.begins_ts:  # a late one ended the session before
         room.session.ended_ts = event.ts
+    note_room(room.said, event, is_new=is_new)
     if event.settings is not None:
         room.config.tighten(event.settings, ctx.policy)
         room.settle_currency(ctx)
+        attune(room, ctx)
 
 
 def _on_product(room: RoomState, event: Any, _: int, ctx: Context) -> None:
-    """What is on stage is kept in the log; no signal of this version rests on it."""
+    """Note what is on stage: what is said meanwhile is said of it."""
     _anonymous(room, event, ctx)
+    note_product(room.said, event)
 
 
 Handler = Callable[[RoomState, Any, int, Context], None]
@@ -474,6 +501,8 @@ def apply(room: RoomState, kind: Kind, handler: Handler, event: Any, ctx: Contex
             room.feeds[feed] = Feed()
     if feed is not None:
         room.feeds[feed].event(event.ts)
+    if ctx.dimensions or room.slices is not None:
+        attune(room, ctx)
     if room.evidence.flips:
         _book_flips(room, ctx.star.clock_ms)
     handler(room, event, ctx.star.clock_ms, ctx)

@@ -149,9 +149,12 @@ class Commander:
         value: int | None = None,
         status: Literal["issued", "pending_approval", "approved"] = "issued",
         more_spend: bool | None = None,
+        asked_by: str | None = None,
         **rest: Any,
     ) -> BidCommand:
+        """Make a command and queue it; `asked_by` tells apart what one moment may bring twice without a new `seq`."""
         room = self.room
+        told_apart = () if asked_by is None else (asked_by,)
         expires_ts = self.now_ms + self.ctx.policy.bidding.lifetime_ms
         is_stillborn = expires_ts <= self.passing_ms
         if is_stillborn:
@@ -159,7 +162,9 @@ class Commander:
         if self.is_unattended and reason.code != "unattended":
             guardrails = [*guardrails, Guardrail(name="unattended", effect="blocked")]
         command = BidCommand.model_construct(
-            command_id=derived("cmd", room.room_id, room.session.number, plan.plan_id, action, seq, self.now_ms),
+            command_id=derived(
+                "cmd", room.room_id, room.session.number, plan.plan_id, action, seq, self.now_ms, *told_apart
+            ),
             revision=1,
             seq=seq,
             room_id=room.room_id,
@@ -217,7 +222,7 @@ class Commander:
                 return True
         return False
 
-    def override(self, plan: Plan, value: int, now: Situation, actor: str) -> bool:
+    def override(self, plan: Plan, value: int, now: Situation, *, actor: str, control_id: str) -> bool:
         """Send an operator's own value, within floor and cap, in any mode but `off`; False when nothing may be bid."""
         if not self.room.session.is_active or now.mode == "off":
             return False
@@ -234,6 +239,7 @@ class Commander:
             value=clipped_to,
             status="approved",
             more_spend=more_spend,
+            asked_by=control_id,
             reason=Reason(code="override", params={"actor": actor, "wanted": plan.shown(value)}),
             guardrails=[Guardrail(name=clip.name, effect="clipped", params=clip.params)] if clip else [],
         )

@@ -57,6 +57,8 @@ class Context:
         self.visit_interval_ms = policy.engine.visit_interval_ms
         self.visit_after_events = policy.engine.visit_after_events
         self.max_channels = policy.engine.max_channels
+        self.dimensions: tuple[str, ...] = policy.signals.dimensions
+        self.max_slices = policy.signals.max_slices
         self.consent_default = policy.engine.consent_default
         self.recent_ids_ms = policy.engine.recent_ids_ms
         self.room_events_per_tick = policy.engine.room_events_per_s * self.tick_ms // 1_000

@@ -12,6 +12,7 @@ from pipeline.commands import Commander, whole_minor
 from pipeline.context import Context
 from pipeline.judge import told
 from pipeline.room import RoomState
+from pipeline.slicing import attune
 from schemas.anomalies import Anomaly
 from schemas.base import EVERY_ROOM
 from schemas.control import FOR_EVERY_ROOM, arguments
@@ -87,13 +88,14 @@ class RoomControl:
                 if plan is not None:
                     value = goal_micro(args.value) if plan.is_goal else whole_minor(args.value)
                     if value is not None:
-                        self.commander.override(plan, value, now, event.actor)
+                        self.commander.override(plan, value, now, actor=event.actor, control_id=event.control_id)
             case "exclude_window":
                 live_windows = [window for window in room.excluded if window[1] > self.now_ms]
                 room.excluded = [*live_windows, (args.from_ts, args.to_ts)]
             case "update_settings":
                 if args.settings is not None:
                     room.config.set(args.settings, self.ctx.policy)
+                    attune(room, self.ctx)
             case _:  # feedback: kept in the trail for whoever tunes the thresholds
                 pass
 

@@ -175,4 +175,6 @@ def signals(room: RoomState, view: View, *, with_channels: bool) -> dict[str, An
         fields["channels"] = view.channels()
         if segments := view.segments():
             fields["segments"] = segments
+        if crowded := room.crowds.crowded(view.now_ms, view.ctx.policy.sentiment):
+            fields["crowded"] = crowded
     return fields

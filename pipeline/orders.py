@@ -41,6 +41,8 @@ class Order(msgspec.Struct, array_like=True, gc=False):
     """Weight of its customer, new or returning."""
     risk_ppm: int = 1_000_000
     """How often its product came back against the room's mean, as known when it was paid."""
+    sliced: int = 0
+    """Its places in the room's slices, with their numbering (`pipeline.slicing`)."""
 
     def worth(self) -> tuple[int, int]:
         """Return what the order counts for in a matured return, and its part that may still come back."""

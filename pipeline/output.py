@@ -12,6 +12,7 @@ from schemas.audit import AuditRecord
 from schemas.base import WireModel
 from schemas.commands import BidCommand
 from schemas.deadletters import DeadLetter
+from schemas.feedback import AudienceFeedback
 from schemas.signals import RoomSignals
 
 MODEL_OF: Final[dict[str, type[WireModel]]] = {
@@ -20,6 +21,7 @@ MODEL_OF: Final[dict[str, type[WireModel]]] = {
     topics.BID_COMMANDS: BidCommand,
     topics.ROOM_EVENTS_DLQ: DeadLetter,
     topics.AUDIT_LOG: AuditRecord,
+    topics.AUDIENCE_FEEDBACK: AudienceFeedback,
 }
 
 

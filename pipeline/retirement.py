@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from pipeline.context import Context, Star
+from pipeline.crowding import Crowds
 from pipeline.ids import next_turn_ms
 from pipeline.quality.evidence import SOURCE_MEMORY_MS
 from pipeline.room import LEDGER_SLACK_MS, Farewell, RoomState
@@ -89,7 +90,9 @@ def is_over(room: RoomState, now_ms: int, ctx: Context) -> bool:
 def shrink(room: RoomState, now_ms: int, ctx: Context) -> None:
     """Let go of what only recent events were compared with; the session's figures and the ledger stay."""
     if now_ms - room.heard_ms >= max(COMPARED_MS, 2 * ctx.recent_ids_ms):
-        room.seen.recent, room.evidence = {}, room.evidence.shrunk()
+        room.seen.recent, room.evidence, room.crowds = {}, room.evidence.shrunk(), Crowds()
+        if room.slices is not None:
+            room.slices.touches.clear()
 
 
 def leave(room: RoomState, now_ms: int, offset: int) -> list[Farewell]:

@@ -12,6 +12,7 @@ from pipeline.bidding import Plan
 from pipeline.buckets import BASE_MS, CHANNEL_ZONES, ROOM_ZONES, Windows
 from pipeline.context import Context
 from pipeline.counters import MONEY, UNIT, Packed, only
+from pipeline.crowding import Crowds
 from pipeline.dedup import SeenIds
 from pipeline.detect import RobustDeviation
 from pipeline.feeds import Feed
@@ -20,9 +21,11 @@ from pipeline.money import SpendTotals, conversion
 from pipeline.orders import Ledger
 from pipeline.quality import Evidence
 from pipeline.roi import ReturnState
+from pipeline.said import Said
 from pipeline.samples import Samples
 from pipeline.segments import Link
 from pipeline.session import RoomConfig, Session
+from pipeline.slicing import Slices, next_numbering
 from pipeline.users import DistinctUsers
 from schemas.base import UNKNOWN
 
@@ -100,6 +103,8 @@ class RoomState(msgspec.Struct, gc=False):
     due_ms: int = -1
     is_fresh: bool = True
     is_changed: bool = False
+    slices: Slices | None = None
+    """Counters by other dimensions than the channel; None in a room whose settings name none."""
     # What stands before this is touched by every event, and lies together in memory.
     evaluated_ms: int = -1
     turn: int = 0
@@ -142,6 +147,11 @@ class RoomState(msgspec.Struct, gc=False):
     """Last visit that found news, by the log's clock."""
     is_gone: bool = False
     """It went: what stands here says so to whoever reads the log from before."""
+    numbering: int = 0
+    """Of its slices, the last one given out."""
+    said: dict[str, Said] = msgspec.field(default_factory=dict)
+    """What the room said of itself: product on stage, host, partner."""
+    crowds: Crowds = msgspec.field(default_factory=Crowds)
     farewells: list[Farewell] = msgspec.field(default_factory=list)
     """Of rooms of this name that went, as long as the partition's saved state may stand before one of them."""
 
@@ -155,20 +165,23 @@ class RoomState(msgspec.Struct, gc=False):
             pending = self.pending[bucket] = Pending()
         return pending
 
-    def count(self, ts: int, channel: str, counted: int, *, is_past: bool = False) -> None:
-        """Count packed counters at a moment under a channel; `is_past` for a session before this one."""
+    def count(self, ts: int, channel: str, counted: int, *, is_past: bool = False, places: int = 0) -> None:
+        """Count packed counters at a moment under a channel and its slices; `is_past` for a session before this one."""
         bucket = ts - ts % BASE_MS
         pending = self.pending.get(bucket)
         if pending is None:
             pending = self.pending[bucket] = Pending()
         cells = pending.late if is_past else pending.own
         cells[channel] = cells.get(channel, 0) + counted
+        if self.slices is not None:
+            self.slices.count(ts, places, counted, is_past=is_past)
 
     def review(self, now_ms: int, ctx: Context) -> None:
         """Look at the evidence of invalid traffic; what turns out invalid counts at the time when it happened."""
-        for ts, channel, n in self.evidence.review(now_ms, ctx.quality):
+        for ts, channel, n, user in self.evidence.review(now_ms, ctx.quality):
             name = channel if channel in self.channels else self.channel_of(None, ctx.max_channels)
-            self.count(ts, name, n * _SUSPECT, is_past=ts < self.session.begins_ts)
+            places = 0 if self.slices is None else self.slices.touches.get(user, 0)
+            self.count(ts, name, n * _SUSPECT, is_past=ts < self.session.begins_ts, places=places)
 
     def fold(self, now_ms: int) -> bool:
         """Move what happened before `now_ms` into the windows; tell whether any window changed."""
@@ -180,6 +193,8 @@ class RoomState(msgspec.Struct, gc=False):
         ripe = [bucket for bucket in self.pending if bucket <= last_bucket]
         for bucket in ripe:
             self._fold_bucket(bucket, self.pending.pop(bucket), now_ms)
+        if ripe and self.slices is not None:
+            self.slices.fold(now_ms)
         return changed or bool(ripe)
 
     def expire_channels(self, now_ms: int) -> None:
@@ -244,6 +259,9 @@ class RoomState(msgspec.Struct, gc=False):
             pending.past_amounts, pending.amounts = pending.amounts + pending.past_amounts, b""
         for windows in (self.windows, *self.channels.values()):
             windows.session = windows.prior = 0
+        if self.slices is not None:
+            numbering = next_numbering(self) if self.slices.is_full else self.slices.numbering
+            self.slices.begin_session(now_ms, self.evaluated_ms, numbering)
         self.returns.begin_session()
         self.dwell.session, self.amounts.session = {}, {}
         self.users.begin_session(-(-self.session.begins_ts // 1_000))
@@ -294,6 +312,8 @@ class RoomState(msgspec.Struct, gc=False):
                 for zone in windows.zones:
                     zone.values = [value - only(value, MONEY) for value in zone.values]
                     zone.total = sum(zone.values)
+            if self.slices is not None:
+                self.slices.forget_money()
             self.returns.forget_money(ctx.star.clock_ms)
             self.amounts.clear()
             for pending in self.pending.values():

@@ -62,6 +62,7 @@ class RoomConfig(msgspec.Struct, gc=False):
     platform: str | None = None
     bid_floor_minor: int | None = None
     bid_cap_minor: int | None = None
+    dimensions: tuple[str, ...] | None = None
 
     def begin_session(self, policy: Policy) -> None:
         """A new show brings its own goal; mode and limits (budget, floor, cap) survive until a signed control."""
@@ -85,6 +86,9 @@ class RoomConfig(msgspec.Struct, gc=False):
         self.bid_cap_minor = _least(self.bid_cap_minor, settings.bid_cap_minor)
         if settings.bid_floor_minor is not None:
             self.bid_floor_minor = max(self.bid_floor_minor or 0, settings.bid_floor_minor)
+        if settings.dimensions is not None:
+            so_far = policy.signals.dimensions if self.dimensions is None else self.dimensions
+            self.dimensions = tuple(name for name in so_far if name in settings.dimensions)
 
     def set(self, settings: Any, policy: Policy) -> None:
         """Take a signed control's settings, looser ones too, within the deployment's limits."""
@@ -100,6 +104,8 @@ class RoomConfig(msgspec.Struct, gc=False):
             self.target_roas = float(settings.target_roas)
         if settings.budget_minor is not None:
             self.budget_minor = _least(settings.budget_minor, policy.bidding.max_budget_minor)
+        if settings.dimensions is not None:
+            self.dimensions = tuple(dict.fromkeys(settings.dimensions))
         if settings.mode is not None:
             self.set_mode(settings.mode, policy)
 

@@ -13,6 +13,7 @@ from pipeline.output import Output
 from pipeline.roi.cohorts import CHANNEL_COHORTS, LOOSE, ORDERS, ROOM_COHORTS, SQUARES
 from pipeline.room import Pending, RoomState
 from pipeline.sketches import bin_value
+from pipeline.slicing import Waiting
 
 FORMAT: Final = 3
 """Raised with every change of the state's shape; one format back stays readable from format 2 on."""
@@ -39,6 +40,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Pending):
         cells = [{name: _bytes(n) for name, n in part.items()} for part in (value.own, value.late, value.former)]
         return [*cells, value.dwell, value.past_dwell, value.amounts, value.past_amounts]
+    if isinstance(value, Waiting):
+        return [{places: _bytes(n) for places, n in part.items()} for part in value.parts()]
     if not isinstance(value, Windows):
         msg = f"state must be made of structs and windows, got {type(value).__name__}"
         raise TypeError(msg)
@@ -55,6 +58,12 @@ def _whole(type_: type[Any], value: Any) -> Any:
             {name: _integer(data) for name, data in part.items()} for part in cells
         )
         return pending
+    if type_ is Waiting:
+        waiting = Waiting()
+        waiting.own, waiting.late, waiting.former = (
+            {places: _integer(data) for places, data in part.items()} for part in value
+        )
+        return waiting
     if type_ is not Windows:
         msg = f"state must be made of structs and windows, got {type_.__name__}"
         raise TypeError(msg)

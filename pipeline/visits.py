@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import retirement
+from pipeline import feedback, retirement
 from pipeline.agenda import Agenda
 from pipeline.commands import Commander, decision_due, situation
 from pipeline.context import Context
@@ -13,6 +13,7 @@ from pipeline.operations import Operations
 from pipeline.output import Output
 from pipeline.roi import refresh
 from pipeline.room import RoomState
+from pipeline.slice_metrics import add_dimensions
 from pipeline.snapshot import dump_hot, load_room
 from schemas import topics
 from schemas.base import MODE_RANK
@@ -54,7 +55,10 @@ class Visits:
             has_commands = bool(commander.messages)
             self._operations.commands(room, commander, out)
         if judge.has_opened or has_commands or room.must_tell or (room.is_changed and is_emission):
-            self.emit(room, view or View(room, now_ms, ctx), out)
+            view = view or View(room, now_ms, ctx)
+            self.emit(room, view, out)
+        if room.slices is not None and feedback.is_due(room, now_ms, ctx):
+            out.append(feedback.told(room, view or View(room, now_ms, ctx)))
         self.schedule(room, now_ms)
 
     def emit(self, room: RoomState, view: View, out: list[Output]) -> None:
@@ -65,18 +69,26 @@ class Visits:
             # The first interval is longer by a share of the room's own, so that rooms do not go on together.
             extra_ms = room.turn % interval_ms if room.channels_due_ms < 0 else 0
             room.channels_due_ms = view.now_ms + interval_ms + extra_ms
-        out.append(Output(topics.ROOM_SIGNALS, room.room_id, signals(room, view, with_channels=with_channels)))
+        fields = signals(room, view, with_channels=with_channels)
+        if with_channels and room.slices is not None:
+            add_dimensions(fields, view)
+        out.append(Output(topics.ROOM_SIGNALS, room.room_id, fields))
         room.is_changed = room.must_tell = False
 
     def tell_the_end(self, room: RoomState, out: list[Output]) -> None:
         """Emit what a session came to before the next one begins: nothing later would tell it."""
-        if not room.is_changed:
+        has_feedback = feedback.is_left(room)
+        if not room.is_changed and not has_feedback:
             return
         last = load_room(dump_hot(room))  # a copy: the room itself goes on from where it is
         at_ms = next_turn_ms(self._ctx.star.clock_ms, 0, self._ctx.tick_ms)
         last.fold(at_ms)
-        self.emit(last, View(last, at_ms, self._ctx), out)
-        room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
+        view = View(last, at_ms, self._ctx)
+        if room.is_changed:
+            self.emit(last, view, out)
+            room.revision, room.channels_due_ms = last.revision, last.channels_due_ms
+        if has_feedback:
+            out.append(feedback.told(last, view))
 
     def call(self, room: RoomState, *, is_urgent: bool) -> None:
         """Call a room to its visit: on the next tick for what cannot wait, on its own turn once enough has happened.
@@ -111,6 +123,9 @@ class Visits:
             urgent.append(room.feeds_due_ms)
         if urgent:
             at_ms = next_turn_ms(max(min(urgent), now_ms), 0, ctx.tick_ms)
+            soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
+        if room.slices is not None and (feedback_ms := feedback.due_ms(room, ctx)) is not None:
+            at_ms = next_turn_ms(max(feedback_ms - 1, now_ms), 0, ctx.tick_ms)
             soonest_ms = at_ms if soonest_ms < 0 else min(soonest_ms, at_ms)
         if room.plans or room.excluded:
             for moment in decision_due(room, now_ms, ctx):

@@ -62,6 +62,8 @@ Stage = Literal["acquisition", "retention", "promotion"]
 Severity = Literal["S1", "S2", "S3", "S4"]
 FeedName = Literal["view", "comment", "order", "spend", "plan"]
 FeedState = Literal["live", "quiet", "late", "dead"]
+Dimension = Literal["segment", "region", "creative_id", "product_id", "host_id", "partner_id"]
+"""What a room's signals can be told by beside the channel: fields that events may carry."""
 Lang = Literal["en", "zh"]
 
 

@@ -13,6 +13,7 @@ from schemas.base import (
     Count,
     Currency,
     Decimal6,
+    Dimension,
     FeedName,
     Identifier,
     Mode,
@@ -82,6 +83,7 @@ class RoomSettings(WireModel):
     platform: Identifier | None = None
     bid_floor_minor: MoneyMinor | None = None
     bid_cap_minor: MoneyMinor | None = None
+    dimensions: list[Dimension] | None = None
 
 
 class RoomEvent(Event):

@@ -24,9 +24,11 @@ from schemas.commands import BidCommand
 from schemas.control import Ack, ControlRequest, KillState
 from schemas.deadletters import DeadLetter
 from schemas.events import EVENT_MODELS, AckEvent, ControlEvent, Event, SpendEvent, TickEvent, ViewEvent
+from schemas.feedback import AudienceFeedback
 from schemas.settings import KafkaSettings, Policy, Settings
 from schemas.signals import RoomSignals
 from schemas.topics import (
+    AUDIENCE_FEEDBACK,
     AUDIT_LOG,
     BID_ACKS,
     BID_COMMANDS,
@@ -60,6 +62,7 @@ MESSAGES: Final[Mapping[str, tuple[type[BaseModel], ...]]] = {
     OPS_CONTROL: (ControlRequest,),
     OPS_KILL: (KillState,),
     AUDIT_LOG: (AuditRecord,),
+    AUDIENCE_FEEDBACK: (AudienceFeedback,),
 }
 """What each topic's messages are; `room.events` also takes an array of its producers' events."""
 
@@ -220,7 +223,7 @@ _HEADERS: Final[Schema] = {
     },
     "type": "object",
 }
-_SENT: Final = (ROOM_SIGNALS, ROOM_ANOMALIES, BID_COMMANDS, ROOM_EVENTS_DLQ, AUDIT_LOG)
+_SENT: Final = (ROOM_SIGNALS, ROOM_ANOMALIES, BID_COMMANDS, ROOM_EVENTS_DLQ, AUDIT_LOG, AUDIENCE_FEEDBACK)
 
 
 def _message(name: str, title: str, summary: str, *, headers: bool = False) -> Schema:
@@ -291,6 +294,7 @@ def _operations() -> dict[str, Schema]:
         "sendCommands": _operation("send", BID_COMMANDS, "Tell bid controllers what they may do."),
         "sendControls": _operation("send", OPS_CONTROL, "Hand on what an operator asked for here."),
         "sendDeadLetters": _operation("send", ROOM_EVENTS_DLQ, "Give back what was refused, and why."),
+        "sendFeedback": _operation("send", AUDIENCE_FEEDBACK, "Tell what each segment came to in a session."),
         "sendKillState": _operation("send", OPS_KILL, "Turn the kill switch."),
         "sendOwnEvents": _operation("send", ROOM_EVENTS, "Write time, controls and answers into the log.", own),
         "sendSignals": _operation("send", ROOM_SIGNALS, "Tell how each room is doing."),

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.base import MAX_INTEGER, MODE_RANK, Currency, Lang, Mode, MoneyMinor, Severity, Stage
+from schemas.base import MAX_INTEGER, MODE_RANK, Currency, Dimension, Lang, Mode, MoneyMinor, Severity, Stage
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1_000_000)]
@@ -140,9 +140,33 @@ class QualitySettings(Section):
 
 
 class SentimentSettings(Section):
-    """When comments are an opinion."""
+    """When comments are an opinion, and when negative ones crowd in one place."""
 
     negative_below_milli: int = Field(-100, le=0, ge=-1000, description="a comment at or below is negative [choice]")
+    min_crowded: int = Field(
+        10, ge=1, description="negative comments of a product, minute or topic before it is said to hold too many"
+    )
+    crowd_difference: Share = Field(
+        0.10, description="its share of the negative comments is so much above its share of the opinions [choice]"
+    )
+
+
+class SignalsSettings(Section):
+    """Signals by other dimensions than the channel, and what is told of them when a session is over."""
+
+    dimensions: tuple[Dimension, ...] = Field((), description="fields by whose values signals are told too")
+    max_slices: int = Field(16, ge=1, le=200, description="values of a dimension told apart; the rest are `other`")
+    feedback_interval_s: int = Field(
+        3_600, ge=60, le=86_400, description="an ended session's outcome is corrected at most this often [choice]"
+    )
+
+    @field_validator("dimensions")
+    @classmethod
+    def _once(cls, dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+        if len(set(dimensions)) < len(dimensions):
+            msg = f"must name each dimension once, got {', '.join(dimensions)}"
+            raise ValueError(msg)
+        return dimensions
 
 
 class RoiSettings(Section):
@@ -313,6 +337,7 @@ class Policy(Section):
     feeds: FeedSettings = FeedSettings()
     quality: QualitySettings = QualitySettings()
     sentiment: SentimentSettings = SentimentSettings()
+    signals: SignalsSettings = SignalsSettings()
     roi: RoiSettings = RoiSettings()
     detect: DetectSettings = DetectSettings()
     incident: IncidentSettings = IncidentSettings()
@@ -404,6 +429,7 @@ class Settings(Section):
     feeds: FeedSettings = Policy().feeds
     quality: QualitySettings = Policy().quality
     sentiment: SentimentSettings = Policy().sentiment
+    signals: SignalsSettings = Policy().signals
     roi: RoiSettings = Policy().roi
     detect: DetectSettings = Policy().detect
     incident: IncidentSettings = Policy().incident

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Currency, FeedState, Identifier, Mode, Stage, TimestampMs, WireModel
+from schemas.base import Count, Currency, Dimension, FeedState, Identifier, Mode, Stage, TimestampMs, WireModel
 
 
 class Metrics(WireModel):
@@ -69,6 +69,17 @@ class Metrics(WireModel):
     feed_state: dict[str, FeedState] | None = None
 
 
+class Crowded(WireModel):
+    """A place that holds more of the last hour's negative comments than its share of the opinions explains."""
+
+    by: Literal["product_id", "minute", "topic"]
+    value: str = Field(description="the product, the topic, or the minute's first moment in ms")
+    n_negative: Count
+    n_scored: Count
+    negative_share: float = Field(description="of the hour's negative comments")
+    scored_share: float = Field(description="of the hour's opinions")
+
+
 class RoomSignals(WireModel):
     """One emission: the evaluation at `ts`, over each window that ends there."""
 
@@ -85,3 +96,13 @@ class RoomSignals(WireModel):
     windows: dict[str, Metrics]
     channels: dict[str, dict[str, Metrics]] | None = None
     segments: dict[str, dict[str, Metrics]] | None = None
+    dimensions: dict[Dimension, dict[str, dict[str, Metrics]]] | None = Field(
+        default=None, description="with the channels: each value's metrics over 300 s and the session"
+    )
+    dimensions_since_ts: TimestampMs | None = Field(
+        default=None, description="since when they count, where that is not since the session's beginning"
+    )
+    crowded: list[Crowded] | None = Field(
+        default=None,
+        description="with the channels: where the last hour's negative comments concentrate; left out when nowhere",
+    )

@@ -13,6 +13,7 @@ BID_ACKS: Final = "bid.acks"
 OPS_CONTROL: Final = "ops.control"
 OPS_KILL: Final = "ops.kill"
 AUDIT_LOG: Final = "audit.log"
+AUDIENCE_FEEDBACK: Final = "audience.feedback"
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
@@ -39,4 +40,5 @@ TOPICS: Final[tuple[Topic, ...]] = (
     Topic(OPS_CONTROL, 30 * DAY_MS, "operators' actions"),
     Topic(OPS_KILL, -1, "the kill switch's state a room, read by controllers themselves", cleanup="compact"),
     Topic(AUDIT_LOG, 365 * DAY_MS, "every command, control and ack, chained a room"),
+    Topic(AUDIENCE_FEEDBACK, 30 * DAY_MS, "each segment's outcome per session, for whoever keeps user tags"),
 )

@@ -15,6 +15,7 @@ from schemas.audit import AuditRecord
 from schemas.commands import BidCommand
 from schemas.control import Ack, ControlRequest, KillState
 from schemas.deadletters import DeadLetter
+from schemas.feedback import AudienceFeedback
 from schemas.signals import RoomSignals
 from tests.strategies import START_MS
 
@@ -31,6 +32,18 @@ MESSAGES: dict[type[BaseModel], dict[str, Any]] = {
         "windows": {"60": METRICS, "session": METRICS | {"roas": 2.5, "quality_reasons": ["bounce"]}},
         "channels": {"paid": {"300": METRICS, "session": {}}},
         "segments": {"high_value": {"session": {"ivt_ratio": 0.1}}},
+        "dimensions": {"region": {"guangdong": {"300": METRICS, "session": {}}}},
+        "dimensions_since_ts": START_MS,
+        "crowded": [
+            {
+                "by": "product_id",
+                "value": "p-1",
+                "n_negative": 12,
+                "n_scored": 20,
+                "negative_share": 0.6,
+                "scored_share": 0.2,
+            }
+        ],
     },
     Anomaly: {
         "anomaly_id": "anomaly-1",
@@ -110,6 +123,36 @@ MESSAGES: dict[type[BaseModel], dict[str, Any]] = {
         "index": 0,
         "ts": START_MS,
         "payload_b64": "e30=",
+    },
+    AudienceFeedback: {
+        "feedback_id": "feedback-1",
+        "revision": 2,
+        "room_id": "room-1",
+        "ts": START_MS,
+        "since_ts": START_MS,
+        "ended_ts": START_MS,
+        "currency": "CNY",
+        "roas_maturity": 0.8,
+        "segments": {
+            "high_value": {
+                "n_visits": 120,
+                "valid_ratio": 0.98,
+                "valid_low": 0.95,
+                "valid_high": 0.99,
+                "n_interactions": 31,
+                "n_comments": 8,
+                "actions_per_visit": 0.325,
+                "dwell_mean_s": 41.2,
+                "n_orders": 7,
+                "n_buyers": 6,
+                "n_refunds": 1,
+                "gmv_minor": 91_000,
+                "refund_minor": 9_900,
+                "spend_minor": 20_000,
+                "roas_valid": 3.9,
+                "roas_maturity": 0.9,
+            }
+        },
     },
     AuditRecord: {
         "audit_id": "audit-1",

@@ -27,6 +27,15 @@ TEXTS: Final = (
     "how much is it?",
     "买了买了",
 )
+SLICED: Final[dict[str, tuple[str | None, ...]]] = {
+    "segment": ("new", "loyal", None, "high_value", None, "bargain", "other"),
+    "region": ("广东", None, "北京", "四川", None),
+    "creative_id": (None, None, "c-1", "c-2", "c-3", "c-4", "c-5", "c-6", None, None, "c-7"),
+    "product_id": (None, "p-1", "p-2", None, None, None, None, "p-3", None, None, None, None, None),
+    "host_id": (None,) * 16 + ("host-1",),
+    "partner_id": ("mcn-1", "unknown", None),
+}
+"""Values that events carry by dimension; cycles of numbers without a common divisor."""
 _CHANNELS: Final = ("paid", "organic", "follow", None)
 
 
@@ -72,6 +81,11 @@ class _Maker:
             event |= {"user_id": f"user-{user}", "device_id": f"device-{user // 2}", "ip": f"10.0.{user % 9}.{user}"}
         if random.random() < 0.05:
             event["consent"] = False
+        # Without the dice: what was drawn before these fields were there is drawn still.
+        for place, (name, values) in enumerate(SLICED.items()):
+            value = values[(self.n_events * (2 * place + 3) + place) % len(values)]
+            if value is not None:
+                event[name] = value
         return event
 
     def view(self, room: str) -> Event:

@@ -56,6 +56,7 @@ _OWN_FIELDS: Final[Mapping[str, Event]] = {
             "platform": "platform-1",
             "bid_floor_minor": 100,
             "bid_cap_minor": 9_000,
+            "dimensions": ["segment", "region"],
         },
     },
     "view": {"action": "leave", "session_id": "session-1", "dwell_ms": 31_000},
@@ -131,6 +132,7 @@ _CHARACTERS: Final = st.characters(codec="utf-8")
 _PRINTABLE: Final = st.characters(categories=("L", "M", "N", "P", "S"), include_characters=" ")
 _STAGES = ("acquisition", "retention", "promotion")
 _MODES = ("off", "shadow", "approve", "auto")
+_DIMENSIONS = ("segment", "region", "creative_id", "product_id", "host_id", "partner_id")
 _FEEDS = ("view", "comment", "order", "spend", "plan")
 _CONTROL_ACTIONS = (
     "set_mode",
@@ -237,6 +239,7 @@ def _settings() -> SearchStrategy[Event]:
             "platform": identifiers(),
             "bid_floor_minor": money(),
             "bid_cap_minor": money(),
+            "dimensions": st.lists(st.sampled_from(_DIMENSIONS), max_size=7),
         },
     )
 
@@ -385,11 +388,17 @@ _LOG_POOLS: Final[Mapping[str, SearchStrategy[Any]]] = {
     "order_id": st.sampled_from([f"order-{n}" for n in range(5)]),
     "session_id": st.sampled_from([f"session-{n}" for n in range(4)]),
     "product_id": st.sampled_from(("product-1", "product-2")),
+    "segment": st.sampled_from(("new", "loyal", "unknown")),
+    "creative_id": st.sampled_from([f"creative-{n}" for n in range(4)]),
+    "host_id": st.sampled_from(("host-1", "host-2")),
     "currency": st.just("CNY"),
     "text": st.sampled_from(("666", "多少钱", "质量太差了", "假货！退钱", "主播好棒", "物流太慢")),
     "stat_date": st.just("2026-01-01"),
     "dwell_ms": st.integers(0, 600_000),
-    "settings": st.fixed_dictionaries({"stage": st.sampled_from(_STAGES), "budget_minor": _LOG_AMOUNTS}),
+    "settings": st.fixed_dictionaries(
+        {"stage": st.sampled_from(_STAGES), "budget_minor": _LOG_AMOUNTS},
+        optional={"dimensions": st.lists(st.sampled_from(_DIMENSIONS), max_size=3)},
+    ),
     "roi_goal": st.sampled_from(("1.5", "2", "3.25")),
 }
 _LOG_EVENT_KINDS: Final = (*PRODUCER_KINDS, "view", "comment", "order", "order", "spend")
@@ -417,7 +426,7 @@ def _log_event(draw: st.DrawFn, kinds: Sequence[str], event_id: str, room_id: st
     required, optional = _FIELDS[kind]
     for name, made in required.items():
         event[name] = draw(_log_field(name, made, clock_ms))
-    for name in ("user_id", "channel"):
+    for name in ("user_id", "channel", "segment", "creative_id", "host_id"):
         if draw(st.booleans()):
             event[name] = draw(_LOG_POOLS[name])
     for name, made in optional.items():

@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from agents import kafka
 from agents.config import load_settings
 from agents.errors import ProgramError, UsageError
-from schemas.topics import ROOM_EVENTS, TOPICS
+from schemas.topics import ROOM_EVENTS
 
 STALL_S: Final = 30.0
 """Without a record for so long the broker is taken for gone."""
@@ -46,10 +46,7 @@ def run(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings (else ROOMPULSE_CONFIG).")] = None,
 ) -> None:
     """Write a partition's records up to its end now, one JSON object a line, ready for `roompulse replay`."""
-    names = [known.name for known in TOPICS]
-    if topic not in names:
-        msg = f"--topic must be one of {', '.join(names)}, got {topic!r}"
-        raise UsageError(msg)
+    kafka.check_topic(topic, "--topic")
     servers = kafka.bootstrap(load_settings(config))
     with closing(kafka.connect(KafkaConsumer, servers, fetch_max_wait_ms=FETCH_WAIT_MS)) as consumer:
         n_partitions = len(consumer.partitions_for_topic(topic) or ())

@@ -33,6 +33,7 @@ FILES: Final = {
     topics.ROOM_ANOMALIES: "anomalies.jsonl",
     topics.BID_COMMANDS: "commands.jsonl",
     topics.AUDIT_LOG: "audit.jsonl",
+    topics.AUDIENCE_FEEDBACK: "feedback.jsonl",
     topics.ROOM_EVENTS_DLQ: "dlq.jsonl",
 }
 SUMMARY: Final = "summary.json"
@@ -215,7 +216,9 @@ class Files:
 def run(
     files: Annotated[list[str], typer.Argument(help="JSON-lines logs, in order; - for standard input; .gz accepted")],
     *,
-    out: Annotated[Path, typer.Option(help="folder for signals, anomalies, commands, audit, dlq and summary.json")],
+    out: Annotated[
+        Path, typer.Option(help="folder for summary.json and one file a topic: signals, anomalies, commands, …")
+    ],
     policy: Annotated[Path | None, typer.Option(help="TOML policy to use instead of the log's own")] = None,
     trust_log: Annotated[
         bool, typer.Option(help="take unsigned controls and acks, as files somebody vouches for")

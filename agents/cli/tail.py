@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from agents import kafka
 from agents.config import load_settings
-from agents.errors import ProgramError, UsageError
+from agents.errors import ProgramError
 from schemas.topics import TOPICS
 
 POLL_MS: Final = 500
@@ -33,10 +33,7 @@ def run(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings (else ROOMPULSE_CONFIG).")] = None,
 ) -> None:
     """Print a topic's messages as they come, until Ctrl-C."""
-    names = [known.name for known in TOPICS]
-    if topic not in names:
-        msg = f"TOPIC must be one of {', '.join(names)}, got {topic!r}"
-        raise UsageError(msg)
+    kafka.check_topic(topic, "TOPIC")
     servers = kafka.bootstrap(load_settings(config))
     key = None if room is None else room.encode()
     n_left = limit

@@ -10,7 +10,7 @@ from agents.kafka import changelog_of, partition_of, partition_of_key
 from agents.layout import Layout
 from agents.migration.client import Client
 from agents.sender import cloud_event
-from agents.snapshots import Snapshots, pack, tombstone_headers
+from agents.snapshots import Snapshots, check_log, pack, tombstone_headers
 from pipeline import Engine
 from pipeline.rekey import RekeyError, rekey
 from pipeline.snapshot import SnapshotError
@@ -78,13 +78,7 @@ class RoomStates:
         for number in range(n_before):
             snapshots = states[number]
             begin, end = self._client.next_offsets(n_before)[number], self._client.ends(ROOM_EVENTS, n_before)[number]
-            needed = max(begin, snapshots.newest() + 1)
-            if needed > end:
-                msg = (
-                    f"{ROOM_EVENTS} partition {number} must reach offset {needed}, got {end}: "
-                    "the topic was made anew; set another ROOMPULSE_KAFKA__APP_ID"
-                )
-                raise ProgramError(msg)
+            check_log(number, snapshots, begin, end)
             engine, n_records = self._engine(number, snapshots, n_before), 0
             known = snapshots.star.offset
             first_early = end

@@ -61,11 +61,12 @@ _FLAGS: Final = _ONE - 1
 
 
 class Credit(NamedTuple):
-    """Judged events that turn out invalid: `n` of them at a moment under a channel."""
+    """Judged events that turn out invalid: `n` of them at a moment under a channel; `user` 0 where nobody is known."""
 
     ts: int
     channel: str
     n: int
+    user: int = 0
 
 
 class Watch(msgspec.Struct, gc=False):
@@ -367,7 +368,7 @@ class Evidence(msgspec.Struct, gc=False):
             if visit.user in fresh and not visit.flags & MARKED:
                 log[place * size + FLAGS_AT] |= MARKED
                 self.by_segment[visit.segment][1] += visit.n
-                yield Credit(visit.left_ms, names[visit.channel], visit.n)
+                yield Credit(visit.left_ms, names[visit.channel], visit.n, visit.user)
         last = {comment.user: comment for comment in read_comments(self.comments) if comment.user in fresh}
         for user in sorted(fresh & self.doing.keys()):
             so_far = self.doing[user]
@@ -376,7 +377,7 @@ class Evidence(msgspec.Struct, gc=False):
                 self.doing[user] = so_far & _FLAGS
                 comment = last.get(user)
                 channel = "" if comment is None else names[comment.channel]
-                yield Credit(now_ms - 1 if comment is None else comment.at_ms, channel, n)
+                yield Credit(now_ms - 1 if comment is None else comment.at_ms, channel, n, user)
         self.flips += [fingerprint for fingerprint, user in self.buyers.items() if user in fresh]
 
     def _let_go(self, n: int) -> None:

@@ -51,12 +51,13 @@ class ReturnState(msgspec.Struct, gc=False):
     def order(
         self, at_ms: int, channel: str, before: tuple[int, int], after: tuple[int, int], now_ms: int, *,
         is_past: bool, has_touch: bool,
-    ) -> None:  # fmt: skip
-        """Book what an order is worth now instead of `before`, each as (net, risk) in minor units."""
+    ) -> int:  # fmt: skip
+        """Book what an order is worth now instead of `before`, each as (net, risk) in minor units; return it packed."""
         (net, risk), (old_net, old_risk) = after, before
         packed = (net - old_net) * (NET if has_touch else LOOSE) + (risk - old_risk) * RISK
         packed += ((net > 0) - (old_net > 0)) * ORDERS + (net * net - old_net * old_net) * SQUARES
         self._book(at_ms, channel, packed, now_ms, is_past=is_past)
+        return packed
 
     def _book(self, ts: int, channel: str, packed: int, now_ms: int, *, is_past: bool) -> None:
         if not packed:

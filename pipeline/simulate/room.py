@@ -174,7 +174,8 @@ class Room:
             "account_id": f"account-{self.index // 4 + 1:02d}",
             "platform": "simulated",
         }
-        self._head = {"account_id": settings["account_id"], "host_id": f"host-{self.index % 7 + 1}"}
+        host, partner = f"host-{self.index % 7 + 1}", f"partner-{self.index % 3 + 1}"
+        self._head = {"account_id": settings["account_id"], "host_id": host, "partner_id": partner}
         # The first record of the room, before anything that may depend on its settings.
         least_ms = min(timing.lag_ms[0] for timing in parameters.feeds.values())
         fields = {**self._head, "action": "start", "settings": settings}

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
+from faust.types import TP
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from agents import producer as producer_module
@@ -408,6 +409,50 @@ def test_no_fetch_leaves_out_a_partition_because_its_last_answer_was_not_taken_y
     asyncio.run(run())
     assert len(asked) >= n_wanted
     assert all(0 in partitions for partitions in asked), asked
+
+
+def test_a_partition_that_is_held_keeps_no_other_waiting_and_is_read_from_where_it_is_sought_once_released(
+    broker: EmbeddedBroker, unique_prefix: str
+) -> None:
+    held, other, n_records = TP(unique_prefix, 1), TP(unique_prefix, 0), 40
+    taken: dict[int, list[int]] = {0: [], 1: []}
+
+    async def run() -> None:
+        app = application(broker.bootstrap, f"{unique_prefix}-app")
+
+        async def take(stream: Any) -> None:
+            async for event in stream.noack().events():
+                taken[event.message.partition] += [record[0] for record in event.message.records]
+
+        async def send(tp: TP) -> None:
+            await confirm(await app.producer.send_many([(tp.topic, b"k", b"", ())], tp.partition))
+
+        app.agent(app.topic(unique_prefix, key_type=bytes, value_type=bytes, partitions=DEFAULT_PARTITIONS))(take)
+        async with asyncio.timeout(DEADLINE_S):
+            await app.start()
+            while await _position(app, unique_prefix) is None or not app.consumer.assignment():
+                await asyncio.sleep(0.05)
+            # An answer that nobody takes would keep its broker from being asked for longer than this test may take.
+            app.consumer._thread._ensure_consumer()._fetcher._prefetch_backoff = 2 * DEADLINE_S
+            await send(held)
+            await app.consumer.hold({held})
+            app.consumer.resume_partitions({held, other})  # as Faust does with all of them
+            for _ in range(n_records):
+                await send(held)
+                await send(other)
+            while len(taken[0]) < n_records:
+                await asyncio.sleep(0.01)
+            n_before = len(taken[1])
+            assert n_before <= 1  # what came before it was held
+            taken[1].clear()
+            await app.consumer.seek_wait({held: 5})
+            await app.consumer.release({held})
+            while len(taken[1]) < n_records + 1 - 5:
+                await asyncio.sleep(0.01)
+            await app.stop()
+
+    asyncio.run(run())
+    assert taken == {0: list(range(n_records)), 1: list(range(5, n_records + 1))}
 
 
 # -- memory -------------------------------------------------------------------------------------------------------

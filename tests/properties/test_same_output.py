@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline import Engine, Output
 from pipeline import Record as AnyRecord
-from schemas.settings import CurrencySettings, EngineSettings, Policy, Settings
+from schemas import topics
+from schemas.base import Dimension
+from schemas.settings import CurrencySettings, EngineSettings, Policy, Settings, SignalsSettings
 from tests.effort import effort
 from tests.scenario import RATES, scenario
 from tests.strategies import Record, logs
@@ -20,13 +22,24 @@ from tests.strategies import Record, logs
 STAR = "*"
 QUOTA_PER_S = 4
 """Two events a tick: small enough for rooms to be over it now and then."""
+SLICED: tuple[tuple[Dimension, ...], ...] = (
+    ("segment", "region", "creative_id", "product_id", "host_id", "partner_id"),
+    (),
+    ("product_id", "segment"),
+)
+"""Dimensions that policies of a log turn on and off; the first ones from its beginning, with three slices each."""
 Told = tuple[str, str, bytes]
+
+
+def sliced(number: int) -> SignalsSettings:
+    """Return settings that differ from one number to the next."""
+    return SignalsSettings(dimensions=SLICED[number % 3], max_slices=3, feedback_interval_s=60)
 
 
 def trusting() -> Engine:
     """An engine for which unsigned controls count, as in replayed files."""
     quota = EngineSettings(room_events_per_s=QUOTA_PER_S)
-    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES), engine=quota))
+    return Engine(Settings(trust_log=True, currency=CurrencySettings(rates=RATES), engine=quota, signals=sliced(0)))
 
 
 def shown(outputs: list[Output]) -> list[Told]:
@@ -58,7 +71,7 @@ def for_every_room(number: int, now_ms: int) -> bytes:
     engine = EngineSettings(
         emit_interval_ms=(1_000, 5_000, 2_000)[number % 3], room_events_per_s=(QUOTA_PER_S, 5_000, 2)[number % 3]
     )
-    policy = Policy(engine=engine, currency=CurrencySettings(rates=RATES))
+    policy = Policy(engine=engine, currency=CurrencySettings(rates=RATES), signals=sliced(number // 4))
     action, args = (
         ("kill_switch", {"on": True}),
         ("silence", {"until_ts": now_ms + 90_000}),
@@ -107,6 +120,8 @@ def test_chunks_of_any_size_give_the_same_output(*, stamped: bool) -> None:
     whole = run(one := trusting(), log, 10_000)
     assert len(whole) > 500
     assert one.counters.n_shed > 20
+    assert sum(b'"dimensions":' in message for _, _, message in whole) > 10
+    assert sum(topic == topics.AUDIENCE_FEEDBACK for topic, _, _ in whole) > 10
     for chunk in (1, 7):
         assert run(engine := trusting(), log, chunk) == whole
         assert engine.summary() == one.summary()

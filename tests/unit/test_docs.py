@@ -14,13 +14,14 @@ from pipeline.bidding import GATES
 from pipeline.detect import WATCHED
 from schemas.anomalies import Cause
 from schemas.control import ARGUMENTS
+from schemas.feedback import AudienceFeedback, SegmentOutcome
 from schemas.settings import Settings
-from schemas.signals import Metrics
+from schemas.signals import Crowded, Metrics
 from schemas.topics import DAY_MS, TOPICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-OURS = ("how-it-works.md", "operating.md", "runbook.md")
+OURS = ("how-it-works.md", "operating.md", "runbook.md", "segments.md")
 PAGES = [*(DOCS / name for name in OURS), ROOT / "benchmarks" / "README.md"]
 
 
@@ -59,6 +60,8 @@ def shown(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "empty"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items()) or "empty"
     if isinstance(value, int):
@@ -134,6 +137,15 @@ def test_every_field_of_the_signals_is_explained() -> None:
     patterns = [name.replace("*", r"\w*") for name in re.findall(r"`([\w*]+)`", page)]
     unexplained = [name for name in Metrics.model_fields if not any(re.fullmatch(p, name) for p in patterns)]
     assert unexplained == []
+
+
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [("segments.md", AudienceFeedback), ("segments.md", SegmentOutcome), ("sentiment.md", Crowded)],
+)
+def test_every_field_of_what_is_told_of_segments_and_complaints_is_explained(page: str, model: type[BaseModel]) -> None:
+    named = set(re.findall(r"`(\w+)`", text(page)))
+    assert set(model.model_fields) <= named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

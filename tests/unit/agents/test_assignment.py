@@ -59,10 +59,10 @@ class Member(Client):
     def assigned(self, _topics: object) -> list[TP]:
         return [TP(ROOM_EVENTS, partition) for partition in self.partitions]
 
-    def hold(self, tps: Iterable[TP]) -> None:
+    async def hold(self, tps: Iterable[TP]) -> None:
         self.held = set(tps)
 
-    def release(self, tps: Iterable[TP]) -> None:
+    async def release(self, tps: Iterable[TP]) -> None:
         self.held -= set(tps)
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
@@ -86,6 +86,7 @@ class Changelog:
         self.member = member
         self.reading: asyncio.Event | None = None
         self.error: Exception | None = None
+        self.is_away = False
 
     def stand_by(self, *_: object) -> None: ...
 
@@ -94,6 +95,8 @@ class Changelog:
     def forget(self, _partition: int) -> None: ...
 
     async def ours(self, partitions: Iterable[int]) -> set[int]:
+        if self.is_away:
+            raise KafkaTimeoutError
         return {partition for partition in partitions if await self.member.is_ours(partition)}
 
     async def load(self, partitions: list[int]) -> dict[int, Snapshots]:
@@ -226,6 +229,23 @@ def test_an_assignment_that_comes_while_snapshots_are_read_is_the_one_that_count
         assert process.app.sought == {}
         await process.complete()
         assert (process.told[-1], next_offset(process)) == ([0], 0)
+
+    asyncio.run(run())
+
+
+def test_a_partition_of_which_kafka_does_not_say_whose_it_is_begins_from_its_snapshots() -> None:
+    async def run() -> None:
+        process = Process()
+        await process.assign(1)
+        await process.apply_all()
+        before = process.rooms.shard(0)
+        await process.assignment.hand_over(5.0)
+        process.changelog.is_away = True
+        await process.assign(2)
+        after = process.rooms.shard(0)
+        assert after is not None
+        assert after is not before
+        assert (next_offset(process), process.failed) == (N_RECORDS, [])
 
     asyncio.run(run())
 

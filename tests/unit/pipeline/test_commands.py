@@ -344,6 +344,18 @@ def test_nothing_is_bid_in_a_stretch_of_the_log_that_no_worker_attended() -> Non
     assert (again["status"], again["seq"], again["prev_value"]) == ("approved", late["seq"], late["prev_value"])
 
 
+def test_two_overrides_of_one_moment_that_move_nothing_are_two_commands() -> None:
+    """As controls come that a worker was not there to carry: one id must not stand for two contents."""
+    log = go(ready()).at(READY_S + 60, "tick", room_id="*", every_ms=0)
+    n_before = len(log.commands())
+    for value in (900, 950):
+        log.control(READY_S + 60.1, "override_bid", plan_id="plan-1", value=value)
+    first, second = log.commands()[n_before:]
+    assert (first["status"], second["status"], first["seq"]) == ("suppressed", "suppressed", second["seq"])
+    assert (first["value"], second["value"]) == (900, 950)
+    assert first["command_id"] != second["command_id"]
+
+
 def test_a_worker_that_is_behind_its_own_ticks_bids_nothing_until_it_says_that_it_is_not() -> None:
     log = ready()
     fresh(log, READY_S)

@@ -179,3 +179,42 @@ def test_dead_letters_of_a_key_come_in_the_order_of_the_log(
     letters = [json.loads(value) for topic, _, value in shown(outputs) if topic == topics.ROOM_EVENTS_DLQ]
     assert [letter["offset"] for letter in letters] == list(range(6, bad[0] + 2))
     assert [letter["reason"] for letter in letters].count("engine_error") == n_behind + 2
+
+
+MARKED = {
+    "user_id": "MARKED-user", "device_id": "MARKED-device", "ip": "203.0.113.77", "session_id": "MARKED-session",
+    "nickname": "MARKED-name",
+}  # fmt: skip
+
+
+def test_what_viewers_are_called_and_wrote_is_in_no_state_no_message_and_no_log_line_while_it_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is in memory as long as it waits, and in dead letters, which hold the record itself (docs/how-it-works.md)."""
+    caplog.set_level("DEBUG")
+    subject, n_waiting, states, told = engine(), 0, list[bytes](), list[Output]()
+    kinds: list[dict[str, Any]] = [
+        {"type": "view", "action": "enter"},
+        {"type": "comment", "text": "MARKED text 203.0.113.77"},
+        {"type": "interaction", "action": "like"},
+        {"type": "order", "order_id": "o", "status": "paid", "amount_minor": 5, "currency": "CNY"},
+        {"type": "view", "action": "leave", "dwell_ms": 3_000},
+    ]
+    for place in range(400):
+        event = {**kinds[place % 5], **MARKED, "event_id": f"e-{place}", "room_id": ROOM, "ts": START_MS + 40 * place}
+        event["user_id"] += str(place % 20)
+        told += subject.process([(place, START_MS + 40 * place, json.dumps(event).encode())])
+        n_waiting += any(inbox.waiting for inbox in subject._inboxes.values())
+        states.append(subject.checkpoint().star)
+        if place % 7 == 0:
+            saved = subject.save(ROOM)
+            states += [data for _, data in saved.parts]
+            told += saved.told
+    assert n_waiting > 100
+    states += subject.snapshot().values()
+    topics_told = {output.topic for output in told}
+    assert topics.ROOM_SIGNALS in topics_told
+    assert topics.ROOM_EVENTS_DLQ not in topics_told
+    shown_or_kept = b"".join([*states, *(output.json() for output in told), caplog.text.encode()])
+    for raw in (b"MARKED", b"203.0.113"):
+        assert raw not in shown_or_kept

@@ -79,7 +79,7 @@ def test_the_product_sends_and_receives_what_the_contract_says() -> None:
         }
         for action in ("send", "receive")
     }
-    own = {"room.signals", "room.anomalies", "bid.commands", "room.events.dlq", "audit.log"}
+    own = {"room.signals", "room.anomalies", "bid.commands", "room.events.dlq", "audit.log", "audience.feedback"}
     assert told["receive"] == {"room.events", "bid.acks", "ops.control"}
     assert told["send"] == own | {"room.events", "ops.control", "ops.kill"}
     assert told["send"] | told["receive"] == set(TOPIC_NAMES)

@@ -303,6 +303,8 @@ def others(annotation: Any, value: Any) -> list[Any]:
             {"USD:CNY": "7.1"},
             {"*/feed_ads": 60},
         ]
+    if isinstance(value, tuple):
+        return [("segment",)]
     return ["CNY", 1, 0.5]
 
 
