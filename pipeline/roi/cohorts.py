@@ -60,7 +60,8 @@ def unpack(packed: int) -> Cohort:
     biased = packed + _BIAS
     # As in `pipeline.counters`: with its top bit turned back a digit is a signed integer in two's complement.
     digits = ((biased ^ _BIAS) & _DIGITS).to_bytes(_N_BYTES, "little")
-    return Cohort(*_signed(digits), biased >> (_BITS * 5))
+    spend, net, loose, risk, n_orders = _signed(digits)
+    return Cohort(spend, net, loose, risk, n_orders, biased >> (_BITS * 5))
 
 
 class Due(NamedTuple):
@@ -94,7 +95,7 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
     """
     spend = total = due_ppm = error_ppm = refunds_ppm = 0
     own_spend = own_due = own_error = own_refunds = 0
-    at_risk, out = bool(refunds.remaining_ppm), []
+    at_risk, out = bool(refunds.remaining_ppm), list[Due]()
     for place, zone in enumerate(windows.zones):
         middle_ms, width_ms = now_ms - zone.bucket_ms // 2, zone.bucket_ms
         for start_ms, packed in zip(zone.starts, zone.values, strict=True):
@@ -115,8 +116,9 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
                 back = ((biased >> (_BITS * 3) & _MASK) - _HALF) * refunds.remaining(age_ms)
                 refunds_ppm += back
                 own_refunds += back * is_own
-        total += zone.total
-        cohort = unpack(total)
+        if zone.total or not out:
+            total += zone.total
+            cohort = unpack(total)
         loose_ppm, loose_error_ppm = due_ppm, error_ppm
         if cohort.loose:
             before_ms = now_ms - zone.reach_ms
