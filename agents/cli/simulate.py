@@ -20,11 +20,14 @@ from agents.words import pick
 from pipeline.simulate import (
     DEFAULT_START_TS,
     SCENARIOS,
+    WORLDS,
     Arrival,
     ParameterError,
     Parameters,
     UnknownScenarioError,
+    UnknownWorldError,
     World,
+    parameters_of,
     play,
     with_values,
 )
@@ -52,6 +55,9 @@ class Sent(NamedTuple):
 def run(
     *,
     scenario: Annotated[str, typer.Option(help="Which troubles happen; see --list.")] = "mixed",
+    world: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Other rooms than the usual: {', '.join(WORLDS)}; see --list.")
+    ] = "as-is",
     rooms: Annotated[int, typer.Option(min=1, max=10_000, help="How many rooms.")] = 10,
     minutes: Annotated[float, typer.Option(min=0.1, max=10_080, help="How long they are watched.")] = 20.0,
     seed: Annotated[int, typer.Option(min=0, max=MAX_INTEGER, help="The same seed gives the same bytes.")] = 1,
@@ -80,13 +86,12 @@ def run(
     trouble_s: Annotated[float, typer.Option(min=1, max=604_800, help="How long they last.")] = 300.0,
     size: Annotated[float, typer.Option(min=0.1, max=1_000, help="Traffic of a room; 1 is 3 events/s.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Summary on standard output as JSON.")] = False,
-    list_them: Annotated[bool, typer.Option("--list", help="Print the scenarios and stop.")] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="Print the scenarios and the worlds, and stop.")] = False,
 ) -> None:
     """Simulate rooms with known truth: what was injected, when, where, how much."""
     lang = load_settings().lang
     if list_them:
-        for one in SCENARIOS.values():
-            typer.echo(f"{one.name:13} {pick(lang, one.en, one.zh)}")
+        _list(lang)
         return
     _check(out, broker, rate, as_json=as_json)
     if start_ts is None:
@@ -95,43 +100,56 @@ def run(
             # Ahead of the broker's clock they would be refused: what is sent faster than life has already happened.
             start_ts -= round(minutes * MINUTE_MS)
     try:
-        world = World(
+        rooms_of = World(
             scenario,
             rooms,
             seed,
             start_ts,
             trouble_at_ms=start_ts + round(trouble_at_s * 1_000),
             trouble_for_ms=round(trouble_s * 1_000),
-            parameters=with_values(Parameters(size=size), _changes(changes or [])),
+            parameters=with_values(parameters_of(world, Parameters(size=size)), _changes(changes or [])),
             is_labelled=labels is not None,
         )
-    except (UnknownScenarioError, ParameterError) as error:
+    except (UnknownScenarioError, UnknownWorldError, ParameterError) as error:
         raise UsageError(str(error)) from None
-    arrivals = _watched(play(world, minutes), start_ts, round(minutes * MINUTE_MS), lang)
+    arrivals = _watched(play(rooms_of, minutes), start_ts, round(minutes * MINUTE_MS), lang)
     if labels is not None:
-        arrivals = _labelled(arrivals, world, labels)
+        arrivals = _labelled(arrivals, rooms_of, labels)
     sent = _write(arrivals, out) if broker is None else _send(arrivals, broker, rate)
     if truth is not None:
-        rooms_told = ({"type": "room", **books.as_dict()} for books in world.books().values())
-        _write_lines("--truth", truth, [*(trouble.as_dict() for trouble in world.truth()), *rooms_told])
+        rooms_told = ({"type": "room", **books.as_dict()} for books in rooms_of.books().values())
+        _write_lines("--truth", truth, [*(trouble.as_dict() for trouble in rooms_of.truth()), *rooms_told])
     summary = {
         "scenario": scenario,
+        "world": world,
         "seed": seed,
         "start_ts": start_ts,
         "minutes": minutes,
         "n_rooms": rooms,
         **sent._asdict(),
-        "n_troubles": len(world.truth()),
-        "rooms": {room_id: books.as_dict() for room_id, books in world.books().items()},
+        "n_troubles": len(rooms_of.truth()),
+        "rooms": {room_id: books.as_dict() for room_id, books in rooms_of.books().items()},
     }
     if returns is not None:
-        world.settle()  # the world ends here: nothing else is read of it
-        cohorts = (cohort.as_dict() for cohort in world.cohorts())
-        _write_lines("--returns", returns, chain(cohorts, (order.as_dict() for order in world.orders())))
+        rooms_of.settle()  # the world ends here: nothing else is read of it
+        cohorts = (cohort.as_dict() for cohort in rooms_of.cohorts())
+        _write_lines("--returns", returns, chain(cohorts, (order.as_dict() for order in rooms_of.orders())))
     if as_json:
         typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
     elif broker is not None or out != STDOUT:
         typer.echo(_words(summary, lang))
+
+
+def _list(lang: Lang) -> None:
+    """Print what `--scenario` and `--world` take; a world with the parameters that it sets."""
+    typer.echo(pick(lang, "scenarios (--scenario)", "场景（--scenario）"))
+    for one in SCENARIOS.values():
+        typer.echo(f"  {one.name:19} {pick(lang, one.en, one.zh)}")
+    typer.echo(pick(lang, "worlds (--world)", "世界（--world）"))
+    for other in WORLDS.values():
+        typer.echo(f"  {other.name:19} {pick(lang, other.en, other.zh)}")
+        for name, value in other.values.items():
+            typer.echo(f"  {'':19}   {name}={value}")
 
 
 def _check(out: str, broker: str | None, rate: float | None, *, as_json: bool) -> None:

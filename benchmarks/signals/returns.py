@@ -17,12 +17,13 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from benchmarks.signals import returns_simulated as simulation
 from benchmarks.signals.returns_simulated import Seen
+from benchmarks.signals.spread import Each, one_by_one
 from pipeline import Engine
 from schemas import topics
 from schemas.settings import EngineSettings, RoiSettings, Settings
@@ -258,6 +259,7 @@ def figures_of(looks: Sequence[Look | Seen]) -> dict[str, Any]:
         "n": len(looks),
         "told_ratio": _share([look.mature is not None for look in looks]),
         "band_ratio": _share([look.low is not None for look in looks]),
+        "least_maturity_told": min((round(look.maturity, 4) for look in told), default=None),
         "coverage_rate": _share([(b.low or 0) <= b.rate <= (b.high or 0) for b in banded]),
         "missed_low": _share([b.rate < (b.low or 0) for b in banded]),
         "missed_high": _share([b.rate > (b.high or 0) for b in banded]),
@@ -283,33 +285,66 @@ def _split(looks: Sequence[Look | Seen]) -> dict[str, Any]:
     }
 
 
-def figures(n_sessions: int = 60, *, calibrate: bool = False, worlds: Sequence[str] = ()) -> dict[str, Any]:
+class Task(NamedTuple):
+    """Sessions of one world, or rooms of one simulation."""
+
+    name: str
+    n: int
+    seed: int
+
+
+def lived(task: Task) -> list[Look]:
+    """Return what was told in a world's sessions."""
+    return [look for n in range(task.n) for look in look_at(task.name, task.seed + n)]
+
+
+def seen(task: Task) -> list[Seen]:
+    """Return what was told of a simulation's rooms."""
+    return simulation.looks(task.name, task.n, task.seed)
+
+
+def figures(
+    n_sessions: int = 60,
+    *,
+    n_rooms: int | None = None,
+    calibrate: bool = False,
+    worlds: Sequence[str] = (),
+    each: Each = one_by_one,
+) -> dict[str, Any]:
     """Return every figure of the return family; `calibrate` takes the seeds that constants were set on.
 
-    `worlds` names some of `WORLDS` and of the simulated settings; none means all.
+    `worlds` names some of `WORLDS` and of the simulated settings; none means all. `n_rooms` of each simulation are
+    played, as many as sessions by default; `each` plays the worlds, one after the other or beside each other.
     """
     first_seed = CALIBRATION_SEED if calibrate else TEST_SEED
-    found: dict[str, Any] = {}
-    every: list[Look] = []
-    for place, (name, world) in enumerate(WORLDS.items()):
-        if worlds and name not in worlds:
-            continue
-        looks = [look for n in range(n_sessions) for look in look_at(name, first_seed + 10_000 * place + n)]
-        every += looks
-        found[name] = {"what": world.what, **_split(looks)}
-    simulated: dict[str, Any] = {}
-    for place, (name, setting) in enumerate(simulation.SETTINGS.items()):
-        if not worlds or name in worlds:
-            rooms = simulation.looks(name, n_sessions, first_seed + 1_000_000 + place)
-            simulated[name] = {"what": setting.what, **_split(rooms)}
+    n_rooms = n_sessions if n_rooms is None else n_rooms
+    tasks = [Task(name, n_sessions, first_seed + 10_000 * place) for place, name in enumerate(WORLDS)]
+    tasks = [task for task in tasks if not worlds or task.name in worlds]
+    lives = each("return, rooms with a law of their own", lived, tasks)
+    rooms = [Task(name, n_rooms, first_seed + 1_000_000 + place) for place, name in enumerate(simulation.ALL)]
+    rooms = [task for task in rooms if not worlds or task.name in worlds]
+    views = each("return, simulated rooms", seen, rooms)
+    told = {name: {"what": setting.what} for name, setting in simulation.ALL.items()}
+    by_name = {task.name: {**told[task.name], **_split(looks)} for task, looks in zip(rooms, views, strict=True)}
     return {
         "family": "returns",
         "n_sessions": n_sessions,
+        "n_rooms": n_rooms,
         "seeds": "calibration" if calibrate else "test",
-        "worlds": found,
-        "all_worlds": _split(every),
-        "simulated": simulated,
+        "worlds": {
+            task.name: {"what": WORLDS[task.name].what, **_split(looks)}
+            for task, looks in zip(tasks, lives, strict=True)
+        },
+        "all_worlds": _split([look for looks in lives for look in looks]),
+        "all_simulated": _split(_of(rooms, views, simulation.SETTINGS)),
+        "all_misspecified": _split(_of(rooms, views, simulation.MISSPECIFIED)),
+        "simulated": {name: row for name, row in by_name.items() if name in simulation.SETTINGS},
+        "misspecified": {name: row for name, row in by_name.items() if name in simulation.MISSPECIFIED},
     }
+
+
+def _of(tasks: Sequence[Task], views: Sequence[list[Seen]], settings: Mapping[str, object]) -> list[Seen]:
+    return [one for task, some in zip(tasks, views, strict=True) if task.name in settings for one in some]
 
 
 COLUMNS: Final = (
@@ -321,17 +356,23 @@ COLUMNS: Final = (
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=60, help="sessions of each world, rooms of each simulation")
+    parser.add_argument("--sessions", type=int, default=60, help="sessions of each world")
+    parser.add_argument("--rooms", type=int, help="rooms of each simulation; as many by default")
     parser.add_argument("--calibrate", action="store_true", help="the seeds that constants were set on")
-    parser.add_argument("--world", action="append", default=[], choices=[*WORLDS, *simulation.SETTINGS])
+    parser.add_argument("--world", action="append", default=[], choices=[*WORLDS, *simulation.ALL])
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     args = parser.parse_args()
-    told = figures(args.sessions, calibrate=args.calibrate, worlds=args.world)
+    told = figures(args.sessions, n_rooms=args.rooms, calibrate=args.calibrate, worlds=args.world)
     if args.json:
         print(json.dumps(told, indent=1))
         return
     print(f"{'':26}" + "".join(f"{name.replace('coverage', 'cov')[:12]:>13}" for name in COLUMNS))
-    for world, found in {**told["worlds"], "all worlds": told["all_worlds"], **told["simulated"]}.items():
+    for world, found in {
+        **told["worlds"],
+        "all worlds": told["all_worlds"],
+        **told["simulated"],
+        **told["misspecified"],
+    }.items():
         rows = [(world, found), *((f"  {w}", f) for w, f in found["by_window"].items())]
         rows += [(f"  maturity {band}", f) for band, f in found["by_maturity"].items()]
         for label, row in rows:

@@ -83,20 +83,13 @@ def examples(path: Path = DATA) -> Iterator[Example]:
 
 def matrix(norms: Iterable[str]) -> Any:
     """Return how often each slot occurs in each text: texts x slots, the tables side by side."""
-    first_at = 1 << BASE_BITS
-    last_at = first_at + (1 << ROLE_BITS)
     columns, ends = [], [0]
     for norm in norms:
-        base, first, last = of_text(norm)
-        parts = [base.astype(np.int32)]
-        if first is not None and last is not None:
-            parts += [first.astype(np.int32) + first_at, last.astype(np.int32) + last_at]
-        columns.append(np.concatenate(parts))
+        columns.append(of_text(norm).astype(np.int32))
         ends.append(ends[-1] + len(columns[-1]))
     values = np.ones(ends[-1], np.float32)
-    counts = sparse.csr_matrix(
-        (values, np.concatenate(columns), np.array(ends)), shape=(len(ends) - 1, last_at + (1 << ROLE_BITS))
-    )
+    shape = len(columns), (1 << BASE_BITS) + 2 * (1 << ROLE_BITS)
+    counts = sparse.csr_matrix((values, np.concatenate(columns), np.array(ends)), shape=shape)
     counts.sum_duplicates()
     return counts
 

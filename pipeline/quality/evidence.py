@@ -30,6 +30,7 @@ from pipeline.quality.visits import (
     SHARED_BLOCK,
     SHARED_DEVICE,
     VISIT,
+    Comment,
     Visit,
     fine_stay,
     read_comments,
@@ -54,6 +55,11 @@ WINDOW: Final = 64
 """Records of a kind after which those that were odd are counted anew."""
 ODD_SHARE: Final = 5
 """One in so many records must be odd before anybody looks."""
+WAIT_EMPTY, WAIT_KNOWN = 4, 16
+"""After a look over n records that found nobody, and after one that found only the known, n / 4 and n / 16 new ones are
+waited for: each record is read four or sixteen times at most."""
+MAX_PARTS: Final = 4
+"""Moments that a visit's events are spread over."""
 _N_SHIFT: Final = 8
 _ONE: Final = 1 << _N_SHIFT
 _N_MOST: Final = 255
@@ -69,6 +75,18 @@ class Credit(NamedTuple):
     user: int = 0
 
 
+def _over(visit: Visit, channel: str) -> Iterator[Credit]:
+    """Yield a visit's events where they were: its end, and what was before spread over the stay, of which the log keeps
+    only the number. Counted at the end all of it would move from the window where an attack began to the next one.
+    """
+    yield Credit(visit.left_ms, channel, 1, visit.user)
+    before = visit.n - 1
+    parts = min(before, MAX_PARTS)
+    for part in range(parts):
+        n = before * (part + 1) // parts - before * part // parts
+        yield Credit(visit.left_ms - visit.dwell_ms * (2 * part + 1) // (2 * parts), channel, n, visit.user)
+
+
 class Watch(msgspec.Struct, gc=False):
     """How many records of a kind came since the last look, and how many of them were odd."""
 
@@ -77,7 +95,7 @@ class Watch(msgspec.Struct, gc=False):
     looked_ms: int = 0
     found_ms: int = -1
     wait: int = 0
-    """Records to wait for after a look that found nothing: a quarter of what it read, so that looks stay cheap."""
+    """Records to wait for after a look that found nobody new: a share of what it read, so that looks stay cheap."""
 
     def note(self, odd: int) -> None:
         """Count a record, and how odd it was."""
@@ -99,12 +117,15 @@ class Watch(msgspec.Struct, gc=False):
             self.n = self.n_odd = 0
         return False
 
-    def look(self, now_ms: int, n_read: int, *, has_found: bool) -> None:
-        """Note a look and what it came to."""
+    def look(self, now_ms: int, n_read: int, *, n_fresh: int, n_found: int) -> None:
+        """Note a look: how many users it found, and how many of them nobody had found before.
+
+        Who is found again shows an attack that may be going on: the next look waits less than after an empty one.
+        """
         self.n = self.n_odd = 0
         self.looked_ms = now_ms
-        self.wait = 0 if has_found else n_read // 4
-        if has_found:
+        self.wait = 0 if n_fresh else n_read // (WAIT_KNOWN if n_found else WAIT_EMPTY)
+        if n_fresh:
             self.found_ms = now_ms
 
 
@@ -291,19 +312,20 @@ class Evidence(msgspec.Struct, gc=False):
         if watch.n and watch.is_due(now_ms, self.pasts, settings):
             self._forget(now_ms)
             log = read_visits(self.visits)
-            guilty = inquest(log, self.pasts, now_ms, settings)
+            guilty = inquest(log, self.pasts, now_ms, settings, self.marks)
             found = {}
             for place, guilt in guilty.items():
                 found.setdefault(log[place].user, guilt)
             self._name_sources(log, guilty, now_ms)
             fresh = self._mark(found)
-            watch.look(now_ms, len(log), has_found=bool(fresh))
+            watch.look(now_ms, len(log), n_fresh=len(fresh), n_found=len(found))
             credits += self._credit(fresh, now_ms)
         watch = self.comment_watch
         if watch.n and watch.is_due(now_ms, self.pasts, settings):
             said = read_comments(self.comments)
-            fresh = self._mark(writers(said, self._acts(), whole(self.pasts), settings))
-            watch.look(now_ms, len(said), has_found=bool(fresh))
+            found = writers(said, self._acts(), whole(self.pasts), settings)
+            fresh = self._mark(found)
+            watch.look(now_ms, len(said), n_fresh=len(fresh), n_found=len(found))
             credits += self._credit(fresh, now_ms)
         names = list(self.channels)
         credits += [Credit(ts, names[channel], n) for ts, channel, n in self.anonymous.review(now_ms, settings)]
@@ -368,16 +390,28 @@ class Evidence(msgspec.Struct, gc=False):
             if visit.user in fresh and not visit.flags & MARKED:
                 log[place * size + FLAGS_AT] |= MARKED
                 self.by_segment[visit.segment][1] += visit.n
-                yield Credit(visit.left_ms, names[visit.channel], visit.n, visit.user)
-        last = {comment.user: comment for comment in read_comments(self.comments) if comment.user in fresh}
+                yield from _over(visit, names[visit.channel])
+        left: dict[int, int] = {}
+        for visit in read_visits(log):
+            if visit.user in fresh:
+                left[visit.user] = max(visit.left_ms, left.get(visit.user, -1))
+        said: dict[int, list[Comment]] = {}
+        for comment in read_comments(self.comments):
+            if comment.user in fresh and comment.at_ms > left.get(comment.user, -1):
+                said.setdefault(comment.user, []).append(comment)
         for user in sorted(fresh & self.doing.keys()):
             so_far = self.doing[user]
             n = so_far >> _N_SHIFT
-            if n:
-                self.doing[user] = so_far & _FLAGS
-                comment = last.get(user)
-                channel = "" if comment is None else names[comment.channel]
-                yield Credit(now_ms - 1 if comment is None else comment.at_ms, channel, n, user)
+            if n == 0:
+                continue
+            self.doing[user] = so_far & _FLAGS
+            # Comments count at their own moments; likes and clicks, of which only the number is kept, with the last.
+            mine = said.get(user, [])[-n:]
+            for comment in mine:
+                yield Credit(comment.at_ms, names[comment.channel], 1, user)
+            if n > len(mine):
+                at_ms, channel = (mine[-1].at_ms, names[mine[-1].channel]) if mine else (now_ms - 1, "")
+                yield Credit(at_ms, channel, n - len(mine), user)
         self.flips += [fingerprint for fingerprint, user in self.buyers.items() if user in fresh]
 
     def _let_go(self, n: int) -> None:

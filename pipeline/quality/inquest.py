@@ -11,8 +11,11 @@ A pure function of its arguments, at most `LOG` visits long: it is called when s
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -35,6 +38,8 @@ CLOCK_TOLERANCE: Final = 20
 """An account comes by the clock when each of its last gaps, three at least, is within a twentieth of their median."""
 SPIKE_RATIO: Final = 3.0
 """A stay that many share stands out three times above those a quarter to a half octave beside it."""
+AROUND_MS: Final = 30_000
+"""Visits of one stay are judged among those that ended within this time: a minute holds the dozen that a rate takes."""
 LOOKED_AT: Final = 4.6
 """ln 100: about so many stays are looked at, and one of them stands out by chance (Bonferroni)."""
 HONEST_LEAST, HONEST_MOST = 0.02, 0.90
@@ -54,15 +59,25 @@ class Guilt(NamedTuple):
     trait: str
 
 
-def inquest(log: Sequence[Visit], pasts: dict[int, Past], now_ms: int, settings: QualitySettings) -> dict[int, Guilt]:
-    """Return the invalid visits by their place in the log, with the families that spoke against them."""
+def inquest(
+    log: Sequence[Visit],
+    pasts: dict[int, Past],
+    now_ms: int,
+    settings: QualitySettings,
+    marks: Mapping[int, int] | None = None,
+) -> dict[int, Guilt]:
+    """Return the invalid visits by their place in the log, with the families that spoke against them.
+
+    `marks` are the users found invalid before, with the families against them.
+    """
+    alike, core, close = spikes(log, settings)
     traits = {
         "device": shared(log, lambda visit: visit.device),
         "block": shared(log, lambda visit: visit.block),
         "clock": clockwork(log),
-        "stay": (spiked := spikes(log, settings))[0],
+        "stay": alike.keys(),
     }
-    odd = spiked[1].union(*traits.values())
+    odd = close.union(*traits.values())
     by_channel: dict[int, list[int]] = {}
     for place, visit in enumerate(log):
         by_channel.setdefault(visit.channel, []).append(place)
@@ -82,7 +97,10 @@ def inquest(log: Sequence[Visit], pasts: dict[int, Past], now_ms: int, settings:
             if len(pool) >= LEAST:
                 n_plain = len({visit.user for visit in plain[channel]})
                 case = Case(log, pool, trait, n_plain, expected, now_ms)
-                guilty, families = judge(case, settings)
+                if trait == "stay":
+                    tried = [place for place in pool if place in core]
+                    case = case._replace(pool=tried, more=pool, honest_around=alike)
+                guilty, families = judge(case, settings, _proven(case, marks or {}))
                 for place in guilty:
                     found.setdefault(place, Guilt(families, trait))
     return found
@@ -120,9 +138,14 @@ def clockwork(log: Sequence[Visit]) -> set[int]:
     return found
 
 
-def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], set[int]]:
-    """Return (visits whose stay is one that surprisingly many of their channel share, visits too close to tell)."""
-    found: set[int] = set()
+def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[dict[int, float], set[int], set[int]]:
+    """Find the stays that surprisingly many visits of a channel share.
+
+    Return (share of honest ones expected around each such visit; those of them at the peaks, by which they are tried;
+    visits too close to tell).
+    """
+    found: dict[int, float] = {}
+    core: set[int] = set()
     close: set[int] = set()
     bar = settings.evidence_nats + LOOKED_AT
     by_channel: dict[int, dict[int, list[int]]] = {}
@@ -130,19 +153,53 @@ def spikes(log: Sequence[Visit], settings: QualitySettings) -> tuple[set[int], s
         by_channel.setdefault(visit.channel, {}).setdefault(fine_stay(visit.dwell_ms), []).append(place)
     for bins in by_channel.values():
         count = {number: len({log[place].user for place in places}) for number, places in bins.items()}
+        usual_of: dict[int, float] = {}
+        alike: set[int] = set()
+        beside: set[int] = set()
         for number in sorted(bins):
             three = sum(count.get(number + step, 0) for step in (-1, 0, 1))
             below = sum(count.get(number + step, 0) for step in (-9, -8, -7, -6, -5, -4))
             above = sum(count.get(number + step, 0) for step in (6, 7, 8, 9, 10, 11))
-            beside = max(below, above) / 2  # of three bins; the edge of a plateau is no spike
-            usual = max(beside, 0.5)
+            usual = max(below / 2, above / 2, 0.5)  # of three bins; the edge of a plateau is no spike
             if three >= LEAST and three >= SPIKE_RATIO * usual and surplus(three, usual) >= bar:
-                for step in (-1, 0, 1):
-                    if count.get(number + step, 0) >= usual:  # three times what is usual of one bin
-                        found.update(bins.get(number + step, ()))
+                # An attack's stays thin out, upwards above all: it goes on while bins hold three times the usual.
+                for way in (range(7), range(0, -3, -1)):
+                    for step in way:
+                        if count.get(number + step, 0) >= usual:
+                            alike.update(bins.get(number + step, ()))
+                            usual_of[number + step] = max(usual / 3, usual_of.get(number + step, 0.0))
+                            if abs(step) <= 1:
+                                core.update(bins.get(number + step, ()))
+                        elif abs(step) > 1:
+                            break
                 for step in range(-2, 7):
-                    close.update(bins.get(number + step, ()))
-    return found, close
+                    beside.update(bins.get(number + step, ()))
+        if alike:
+            others = [log[place].left_ms for places in bins.values() for place in places if place not in beside]
+            due = math.fsum(usual_of.values())
+            found.update(_honest_around(log, alike, others, due))
+        close |= beside
+    return found, core, close
+
+
+def _honest_around(
+    log: Sequence[Visit], alike: set[int], others: Sequence[int], due: float
+) -> Iterator[tuple[int, float]]:
+    """Yield each visit of one stay of many with the share of honest ones expected among those that ended around it.
+
+    `due` honest visits of that stay are expected in the whole log; they come as the channel's `others` come (ends, ms),
+    while an attack has its own time: who stays as long before or after it, is no part of it.
+    """
+    moments, usual = sorted(log[place].left_ms for place in alike), sorted(others)
+
+    def between(ends: Sequence[int], at_ms: int) -> int:
+        return bisect_right(ends, at_ms + AROUND_MS) - bisect_left(ends, at_ms - AROUND_MS)
+
+    for place in sorted(alike):
+        at_ms = log[place].left_ms
+        n_due = due * (between(usual, at_ms) + 1) / (len(usual) + 1)
+        n_others = between(moments, at_ms) - 1  # the visit itself says nothing about the company it is in
+        yield place, min(HONEST_MOST, max(HONEST_LEAST, (n_due + 1) / (max(n_due, n_others) + 1)))
 
 
 # -- a pool ---------------------------------------------------------------------------------------------------------
@@ -158,6 +215,10 @@ class Case(NamedTuple):
     """Users of the channel in the log that no trait speaks against."""
     expected: Reference
     now_ms: int
+    more: Sequence[int] = ()
+    """Visits that are condemned or cleared with the pool, and by which it is not tried."""
+    honest_around: Mapping[int, float] = {}
+    """Of visits that are their own source: the share of honest ones expected around each."""
 
     @property
     def n_usual(self) -> float:
@@ -200,11 +261,23 @@ def age_ms(visit: Visit, now_ms: int) -> int:
     return max(now_ms - visit.left_ms, 0) + visit.dwell_ms
 
 
-def judge(case: Case, settings: QualitySettings) -> tuple[list[int], int]:
-    """Return the invalid visits of a pool, none unless two families agree, and the families."""
+def _proven(case: Case, marks: Mapping[int, int]) -> int:
+    """Return the families against those of a pool who were found before, 0 unless they are half of it: one attack.
+
+    While it goes on, evidence just over the bar may fall just under it: it is not asked for anew.
+    """
+    known = [marks[user] for place in case.pool if (user := case.log[place].user) in marks]
+    return functools.reduce(operator.or_, known, 0) if 2 * len(known) >= len(case.pool) else 0
+
+
+def judge(case: Case, settings: QualitySettings, proven: int = 0) -> tuple[list[int], int]:
+    """Return the invalid visits of a pool, none unless two families agree, and the families.
+
+    `proven` are families that spoke against the same pool before.
+    """
     n, bar, least = len(case.pool), settings.evidence_nats, settings.least_difference
     is_source, seen = case.trait in ("device", "block"), tables(case)
-    families = 0 if is_source else RATE
+    families = proven if is_source else proven | RATE
     n_users = len({case.log[place].user for place in case.pool})
     if is_source and surplus(n_users, max(case.n_usual, 1.0)) >= bar:
         families |= IDENTITY
@@ -239,7 +312,8 @@ def _condemned(case: Case, seen: Tables) -> list[int]:
     The surplus is what the pool has beyond its honest share; naive Bayes by stay and outcome.
     """
     log, expected, n = case.log, case.expected, len(case.pool)
-    honest = _honest(case.n_usual, n)
+    around = case.honest_around
+    honest = math.fsum(around[place] for place in case.pool) / n if around else _honest(case.n_usual, n)
     like_stay = _surplus_shares(seen.stays, seen.due_stays, honest)
     like_outcome = _surplus_shares(seen.outcomes, seen.due_outcomes, honest)
 
@@ -250,27 +324,29 @@ def _condemned(case: Case, seen: Tables) -> list[int]:
         nats += math.log(like_outcome[outcome] / expected.outcome[stay][outcome])
         return max(-CLIP, min(CLIP, nats))
 
-    ratios = {place: ratio(log[place]) for place in case.pool}
+    pool = case.more or case.pool
+    ratios = {place: ratio(log[place]) for place in pool}
     score: dict[int, float] = {}
     users: dict[int, set[int]] = {}
-    for place in case.pool:
+    for place in pool:
         source = case.source(place)
         score[source] = score.get(source, 0.0) + ratios[place]
         users.setdefault(source, set()).add(log[place].user)
     # Two on one phone are a household, as many as there usually are; three and more are something else.
-    n_of_two = sum(len(users[case.source(place)]) == 2 for place in case.pool)
+    n_of_two = sum(len(users[case.source(place)]) == 2 for place in pool)
     for source in score:
         part = honest
         if case.trait == "device":
             is_two = len(users[source]) == 2
             part = _honest(case.n_usual * (0.8 if is_two else 0.2), n_of_two if is_two else n - n_of_two)
             score[source] -= HOUSEHOLD if is_two else 0.0
+        part = case.honest_around.get(source, part)
         score[source] += math.log((1.0 - part) / part)
     # Honest people may share a bot's address or happen to stay as long; nobody shares a bot's phone or clock.
     strict = case.trait in ("device", "clock")
     return [
         place
-        for place in case.pool
+        for place in pool
         if score[case.source(place)] > 0 and (strict or not (log[place].flags & PAID or ratios[place] <= CONTRARY))
     ]
 

@@ -58,24 +58,50 @@ def neighbours(
     by_block: dict[int, list[int]] = {}
     for user, block in block_of.items():
         by_block.setdefault(block, []).append(user)
-    pool = [user for users in by_block.values() if len(users) >= 2 for user in users]
+    crowded = {block: users for block, users in by_block.items() if len(users) >= 2}
+    members = {user for users in crowded.values() for user in users}
+    plain = [user for user in n_of if user not in members]
+    if len(members) < LEAST or len(plain) < LEAST:
+        return {}  # nobody to judge, or nobody to compare them with
+    shared = (past.n_block + 50 * PRIOR_SHARED[1]) / (past.n + 50)
+    n_usual = max(len(plain) * shared / (1.0 - shared), 1.0)
+    side = Side(n_of, copied_of, acts, plain)
+    # Honest neighbours behind a carrier hide the few blocks that a script writes from: those with surprisingly many
+    # writers are judged by themselves first. How many write from a block says nothing about what honest ones do there.
+    each = n_usual / len(crowded)
+    standing = {block: users for block, users in crowded.items() if surplus(len(users), each) >= settings.evidence_nats}
+    found: dict[int, Guilt] = {}
+    if 0 < len(standing) < len(crowded):
+        found = _against(standing, side, n_usual, settings)
+    return found or _against(crowded, side, n_usual, settings)
+
+
+class Side(NamedTuple):
+    """What each writer wrote and did, and who of them speaks for the usual."""
+
+    n_of: Mapping[int, int]
+    copied_of: Mapping[int, int]
+    acts: Mapping[int, int]
+    plain: Sequence[int]
+
+
+def _against(
+    blocks: Mapping[int, Sequence[int]], side: Side, n_usual: float, settings: QualitySettings
+) -> dict[int, Guilt]:
+    """Return the users of the blocks that are more like these blocks' surplus of writers than like others."""
+    n_of, copied_of, acts, plain = side
+    pool = [user for users in blocks.values() for user in users]
     if len(pool) < LEAST:
         return {}
-    members = set(pool)
-    plain = [user for user in n_of if user not in members]
-    if len(plain) < LEAST:
-        return {}  # nobody to compare them with
     n_plain = sum(n_of[user] for user in plain)
     usual = (n_plain + 10 * USUAL_COMMENTS) / (len(plain) + 10)
     usual_copied = (sum(copied_of[user] for user in plain) + 1.0) / (n_plain + 10.0)
-    shared = (past.n_block + 50 * PRIOR_SHARED[1]) / (past.n + 50)
-    n_usual = len(plain) * shared / (1.0 - shared)
     families, bar = 0, settings.evidence_nats
     n_pool = sum(n_of[user] for user in pool)
     n_copied = sum(copied_of[user] for user in pool)
     # What is usual is known from few: a pool must stand out against all it could honestly be.
     usual += 2.0 * math.sqrt(usual / (len(plain) + 10))
-    if surplus(len(pool), max(n_usual, 1.0)) >= bar:
+    if surplus(len(pool), n_usual) >= bar:
         families |= IDENTITY
     if surplus(n_pool, len(pool) * usual) >= bar:
         families |= RATE
@@ -94,9 +120,7 @@ def neighbours(
     like = Manner(n_pool / len(pool), min(0.98, max(0.02, n_copied / n_pool)))
     others = Manner(usual, min(usual_copied, 0.98))
     found: dict[int, Guilt] = {}
-    for users in by_block.values():
-        if len(users) < 2:
-            continue
+    for users in blocks.values():
         score = prior
         for user in users:
             score += max(-CLIP, min(CLIP, like.nats(n_of[user], copied_of[user], others)))

@@ -59,32 +59,30 @@ class TermIndex(Generic[Payload]):
     def find(self, text: str) -> list[tuple[Payload, int, int]]:
         """Return payload, start and end of every term found; terms do not overlap."""
         found: list[tuple[Payload, int, int]] = []
-        roots, size = self._roots, len(text)
-        text += "\n"  # stands in no term, so that looking one further needs no test
-        at = 0
-        while at < size:
-            char = text[at]
-            at += 1
-            if char not in roots:
+        roots = self._roots
+        free = 0  # where the last term found ends
+        padded = text + "\n"  # stands in no term, so that looking one further needs no test
+        for at, char in enumerate(text):
+            if char not in roots or at < free:
                 continue
             payload, longer, after, before = roots[char]
+            end = ahead = at + 1
             if before is not None:
-                if at > 1 and text[at - 2] in before:
+                if at and text[at - 1] in before:
                     continue
-                if after is not None and text[at] in after:
+                if after is not None and padded[end] in after:
                     payload = None
-            end = ahead = at
             while longer is not None:
-                char = text[ahead]
-                if char not in longer:
+                following = padded[ahead]
+                if following not in longer:
                     break
                 ahead += 1
-                here, longer, after = longer[char]
-                if here is not None and (after is None or text[ahead] not in after):
+                here, longer, after = longer[following]
+                if here is not None and (after is None or padded[ahead] not in after):
                     payload, end = here, ahead
             if payload is not None:
-                found.append((payload, at - 1, end))
-                at = end
+                found.append((payload, at, end))
+                free = end
         return found
 
 

@@ -8,24 +8,30 @@ from pipeline.simulate.settings import ParameterError, with_values
 from pipeline.simulate.timeline import Arrival, Event
 from pipeline.simulate.truth import Books, Label, Trouble
 from pipeline.simulate.world import World, play, simulate
+from pipeline.simulate.worlds import WORLDS, NamedWorld, UnknownWorldError, parameters_of, world_named
 
 __all__ = [
     "DEFAULT_START_TS",
     "SCENARIOS",
+    "WORLDS",
     "Applied",
     "Arrival",
     "Books",
     "Cohort",
     "Event",
     "Label",
+    "NamedWorld",
     "Order",
     "ParameterError",
     "Parameters",
     "Scenario",
     "Trouble",
     "UnknownScenarioError",
+    "UnknownWorldError",
     "World",
+    "parameters_of",
     "play",
     "simulate",
     "with_values",
+    "world_named",
 ]

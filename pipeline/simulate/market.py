@@ -75,8 +75,11 @@ class Plan:
         """Impressions, clicks and cost not reported yet."""
         self._totals = [0, 0, 0]
         self._stat_date = ""
-        self._reports: deque[tuple[int, int]] = deque([(timeline.start_ts, timeline.start_ts)], maxlen=4)
-        """Arrival and end of the last reports; the oldest of four has always arrived."""
+        self._reports: deque[tuple[int, int]] = deque(
+            [(timeline.start_ts, timeline.start_ts)],
+            maxlen=4 + parameters.feeds["spend"].lag_ms[1] // (parameters.report_s[0] * SECOND_MS),
+        )
+        """Arrival and end of the last reports; the oldest has always arrived, however late they come."""
         self.report_s = dice.between(*parameters.report_s)
         interval_ms = self.report_s * SECOND_MS
         timeline.every(interval_ms, timeline.start_ts + dice.between(SECOND_MS, interval_ms), self._report)

@@ -2,7 +2,7 @@
 
 They are chosen, not measured: plausible for a mid-size apparel and household room, and kept where the ratios of a
 healthy room lie in the ranges that `tests/unit/simulate/test_rooms.py` asserts. `settings.py` changes them by name, so
-that worlds can be made that are not the one a detector was calibrated on; `WORLDS` names some.
+that worlds can be made that are not the one a detector was calibrated on; `worlds.py` names some.
 """
 
 from __future__ import annotations
@@ -164,6 +164,25 @@ class Bots:
     task_comment_ratio: float = 0.30
     task_click_ratio: float = 0.12
 
+    # synced_phones: one operator moves a rack of phones.
+    rack_phones: int = 80
+    rack_accounts: int = 2
+    """Accounts a phone; all of them come in turn."""
+    rack_blocks: int = 4
+    rack_wave_s: int = 45
+    """Between two waves."""
+    rack_spread_ms: int = 4_000
+    """All of a wave have come after it."""
+    rack_dwell_ms: tuple[int, int] = (20_000, 40_000)
+    rack_like_ratio: float = 0.50
+    """Of the waves, those that are told to like."""
+
+    # idle_audience: accounts that are paid to be there.
+    idle_blocks: int = 30
+    idle_dwell_median_s: float = 75.0
+    idle_dwell_sigma: float = 0.6
+    idle_like_ratio: float = 0.03
+
     # script_comments, paraphrase_comments: accounts that stay and write.
     script_accounts: int = 30
     script_texts: int = 4
@@ -233,6 +252,12 @@ class Parameters:
     """Viewers behind one of four address blocks of mobile carriers: an honest concentration."""
     lost_click_ratio: float = 0.07
     """Ad clicks that are billed and never become a viewer."""
+
+    consent_ratio: float = 1.0
+    """Of the users, bots too, those who consent; the records of the others say `consent: false` and keep their ids."""
+    is_counts_only: bool = False
+    """Whether the platform reports no single viewers but sums by channel (`counts`), each `counts_s`."""
+    counts_s: int = 10
 
     # A viewer's stay
     dwell_median_s: float = 30.0

@@ -186,8 +186,13 @@ class Room:
         timeline.at(end_ts, self._close)
         timeline.every(WAVE_S * SECOND_MS, self.start_ts, self._move_wave)
         timeline.every(parameters.presence_s * SECOND_MS, start_ts + SECOND_MS, self.audience.presence)
+        if timeline.tally is not None:
+            step_ms = parameters.counts_s * SECOND_MS
+            timeline.every(step_ms, self.start_ts + step_ms, timeline.tell_counts)
         beat_ms = parameters.feed_heartbeat_s * SECOND_MS
         for feed in parameters.feeds:
+            if feed == "comment" and timeline.tally is not None:
+                continue  # there is no such feed
             timeline.every(beat_ms, start_ts + dice.between(SECOND_MS, beat_ms), partial(self._heartbeat, feed))
 
     def _second(self) -> None:
@@ -245,6 +250,9 @@ class Room:
             complete_ts = min(complete_ts, *(plan.told_through(arrival_ts) for plan in self.plans.values()))
             slowest_s = max(plan.report_s for plan in self.plans.values())
             expected_lag_s = max(expected_lag_s, slowest_s + timing.slack_ms // SECOND_MS)
+        elif feed == "view" and self.timeline.tally is not None:
+            complete_ts = min(complete_ts, self.timeline.tally.told_through(arrival_ts))
+            expected_lag_s += self.parameters.counts_s
         fields = {
             "feed": feed,
             "complete_through_ts": max(self.start_ts, complete_ts),

@@ -39,6 +39,8 @@ TRAFFIC: Final[tuple[TroubleKind | None, ...]] = (
     "celebrity",
     "paraphrase_comments",
     "organic_surge",
+    "synced_phones",
+    "idle_audience",
 )
 
 
@@ -144,6 +146,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         Scenario(
             "paraphrase_comments", "paraphrase_comments", "accounts that reword one message", "换着说法的脚本评论"
         ),
+        Scenario("synced_phones", "synced_phones", "a rack of phones that one hand moves", "群控手机一起进出"),
+        Scenario("idle_audience", "idle_audience", "hired accounts that hang in the room", "雇来挂机充人气的账号"),
         Scenario("complaint_price", "complaint_price", "complaints about prices", "集中抱怨价格"),
         Scenario("complaint_quality", "complaint_quality", "complaints about quality", "集中抱怨质量"),
         Scenario("complaint_logistics", "complaint_logistics", "complaints about delivery", "集中抱怨物流"),

@@ -15,6 +15,7 @@ _POSITIVE: Final = {
     "random_accounts", "random_blocks", "farm_devices", "farm_addresses", "hands_devices", "hands_accounts",
     "hands_blocks", "script_accounts", "script_texts", "script_blocks", "celebrity_rise_s", "nat_addresses",
     "campus_break_s", "dwell_median_s", "dwell_max_s", "reference", "ctr", "random_dwell_median_s", "credit_mean_s",
+    "counts_s", "rack_phones", "rack_accounts", "rack_blocks", "rack_wave_s", "idle_blocks", "idle_dwell_median_s",
 }  # fmt: skip
 """What the rooms divide by, take a logarithm of or wait for."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import count
+from operator import itemgetter
 from typing import Any, Final, Protocol, runtime_checkable
 
+from pipeline.simulate.counted import SUMMED, Tally
 from pipeline.simulate.dice import Dice
 from pipeline.simulate.ledger import Ledger
 from pipeline.simulate.parameters import SECOND_MS, Parameters
@@ -18,6 +21,7 @@ Event = dict[str, Any]
 Arrival = tuple[int, str, Event]
 """Arrival time (the record's Kafka timestamp), room, event."""
 Handler = Callable[[int], None]
+_ENVELOPE: Final = frozenset({"type", "event_id", "room_id", "ts"})
 NEVER: Final = -1
 """The arrival of a record that is lost on its way."""
 
@@ -50,6 +54,9 @@ class Timeline:
         self.labels: list[Label] | None = [] if is_labelled else None
         self.is_over = False
         """Whether nobody reads records any more; see `Room.settle`."""
+        n_late = parameters.feeds["view"].lag_ms[1] // (parameters.counts_s * SECOND_MS)
+        self.tally = Tally(start_ts, n_late) if parameters.is_counts_only else None
+        """What is told in sums, where the platform reports no single viewers."""
         self.event_id = ""
         """Of the last record sent on its way."""
         self._due: list[tuple[int, int, Handler]] = []
@@ -59,6 +66,9 @@ class Timeline:
 
     def emit(self, feed: FeedName, kind: str, ts: int, fields: Mapping[str, Any], arrival_ts: int | None = None) -> int:
         """Send a record on its way; it arrives after the feed's lag, unless the moment is given. Return when."""
+        if self.tally is not None and kind in SUMMED:
+            self.tally.add(kind, ts, fields)
+            return ts
         number = next(self._numbers)
         if arrival_ts is None:
             least, span = self._lags[feed]
@@ -83,6 +93,8 @@ class Timeline:
             "ts": ts,
             **fields,
         }
+        if not consents(event.get("user_id"), self.parameters.consent_ratio):
+            event["consent"] = False
         heappush(self._sent, (arrival_ts, number, event))
         return arrival_ts
 
@@ -97,8 +109,8 @@ class Timeline:
 
     def explain(self, ts: int, **meaning: Any) -> None:
         """Label the record just sent, of moment `ts`, with what it means."""
-        if self.labels is None:
-            return
+        if self.labels is None or self.tally is not None:
+            return  # what is told in sums has no records to label
         if self.mark is not None:
             self.labels[-1] = self.labels[-1]._replace(**meaning)
         else:
@@ -134,8 +146,46 @@ class Timeline:
         return taken
 
     def under_way(self, before_ts: int) -> list[Arrival]:
-        """Return the records not taken yet of what happened before `before_ts`, in order of arrival."""
-        return [(arrival, self.room_id, event) for arrival, _, event in sorted(self._sent) if event["ts"] < before_ts]
+        """Return the records not taken yet of what happened before `before_ts`, in order of arrival.
+
+        Where the platform tells sums, those of a step that is not over are among them, as they would be told then.
+        """
+        sent = [(arrival, self.room_id, event) for arrival, _, event in sorted(self._sent) if event["ts"] < before_ts]
+        if self.tally is not None:
+            late_ms = self.parameters.feeds["view"].lag_ms[1]
+            sent += [(before_ts + late_ms, self.room_id, event) for event in self._counts(before_ts)]
+            sent.sort(key=itemgetter(0))
+        return sent
+
+    def tell_counts(self, ts: int) -> None:
+        """Send the sums of what happened before `ts` on their way."""
+        if self.tally is None:
+            return
+        last_ts = ts
+        for event in self._counts(ts):
+            fields = {name: value for name, value in event.items() if name not in _ENVELOPE}
+            last_ts = max(last_ts, self.emit("view", "counts", event["ts"], fields))
+        self.tally.forget(ts)
+        self.tally.told(last_ts, ts)
+
+    def _counts(self, ts: int) -> Iterator[Event]:
+        if self.tally is not None:
+            for channel, sums in self.tally.before(ts):
+                event_id = f"{self.prefix}-{channel}-{ts - self.start_ts:x}"
+                head = {"type": "counts", "event_id": event_id, "room_id": self.room_id, "ts": ts - 1}
+                yield {**head, "channel": channel, **sums}
+
+
+def consents(user_id: str | None, ratio: float) -> bool:
+    """Tell whether a user consents: the same answer each time, `ratio` of all users say yes.
+
+    >>> consents("u1", 1.0), consents("u1", 0.0), consents(None, 0.0)
+    (True, False, True)
+    """
+    if user_id is None or ratio >= 1.0:
+        return True
+    drawn = hashlib.blake2b(user_id.encode(), digest_size=4).digest()
+    return int.from_bytes(drawn, "big") < ratio * 2**32
 
 
 def to_second(start_ts: int, ts: int) -> int:

@@ -23,6 +23,8 @@ BotKind = Literal[
     "incentive_hunters",
     "script_comments",
     "paraphrase_comments",
+    "synced_phones",
+    "idle_audience",
 ]
 CrowdKind = Literal["crowd_echo", "lottery", "celebrity", "organic_surge", "carrier_nat", "campus"]
 ComplaintKind = Literal["angry_chat", "complaint_price", "complaint_quality", "complaint_logistics", "complaint_host"]

@@ -27,6 +27,7 @@ from pipeline.simulate.troubles.delivery import (
     DeliveryStopped,
     TargetingDrift,
 )
+from pipeline.simulate.troubles.hired import IdleAudience, SyncedPhones
 from pipeline.simulate.troubles.outages import CommentFeedDead, FeedDead, SpendFeedDead, ViewFeedDead
 from pipeline.simulate.troubles.records import AbsurdOrders, OrdersLate, OrdersLost, RefundWave, TrackingOutage
 from pipeline.simulate.troubles.sales import Delisted, LandingPage, PaymentFailure, PriceRise, SoldOut
@@ -44,6 +45,8 @@ FAULTS: Final[dict[str, type[Fault]]] = {
         IncentiveHunters,
         ScriptComments,
         ParaphraseComments,
+        SyncedPhones,
+        IdleAudience,
         CrowdEcho,
         Lottery,
         Celebrity,

@@ -30,7 +30,7 @@ class Visit(NamedTuple):
     session: Viewer
 
 
-class _Visits(Fault):
+class BotVisits(Fault):
     """Bots that come at random moments."""
 
     cause = "ivt"
@@ -101,7 +101,7 @@ class _Visits(Fault):
         """Write what it does during the visit."""
 
 
-class BotBurst(_Visits):
+class BotBurst(BotVisits):
     """Crude bots, everything at once: 1-2 s, a handful of devices, one address block, three fixed texts."""
 
     kind = "bot_burst"
@@ -136,7 +136,7 @@ class BotBurst(_Visits):
             self._do(visit.ts + visit.dwell_ms // 3, visit.viewer, "like")
 
 
-class ViewBotsFixed(_Visits):
+class ViewBotsFixed(BotVisits):
     """Accounts of their own devices and addresses that come back, stay and report to the second."""
 
     kind = "view_bots_fixed"
@@ -179,7 +179,7 @@ class ViewBotsFixed(_Visits):
             self.room.timeline.emit("view", "view", beat, {**visit.session, "action": "heartbeat"})
 
 
-class ViewBotsRandom(_Visits):
+class ViewBotsRandom(BotVisits):
     """The hard ones: human stays at random moments, many devices and proxies; they hardly click and never buy."""
 
     kind = "view_bots_random"
@@ -218,7 +218,7 @@ class ViewBotsRandom(_Visits):
             )
 
 
-class DeviceFarm(_Visits):
+class DeviceFarm(BotVisits):
     """A rack of phones: ever new accounts on few devices behind few addresses."""
 
     kind = "device_farm"
@@ -243,7 +243,7 @@ class DeviceFarm(_Visits):
             self._do(visit.ts + int(visit.dwell_ms * self.dice.uniform()), visit.viewer, "like")
 
 
-class SharedAddress(_Visits):
+class SharedAddress(BotVisits):
     """Machines of one data centre: a device and an account each visit, all in one address block."""
 
     kind = "shared_address"
@@ -266,7 +266,7 @@ class SharedAddress(_Visits):
             self._do(visit.ts + visit.dwell_ms // 2, visit.viewer, "like")
 
 
-class ClickFarm(_Visits):
+class ClickFarm(BotVisits):
     """Paid hands on phones of their own: they open products, fill carts, order a little and never pay."""
 
     kind = "click_farm"
@@ -315,7 +315,7 @@ class ClickFarm(_Visits):
             self.order_ids.append(order_id)
 
 
-class IncentiveHunters(_Visits):
+class IncentiveHunters(BotVisits):
     """Real people rewarded for a task: they stay just as long as it asks, like, follow, write 打卡, and are gone."""
 
     kind = "incentive_hunters"

@@ -18,7 +18,8 @@ from pipeline.identity import shown
 from pipeline.quality import Evidence, is_invalid, ivt_interval, ivt_ratio, quality
 from pipeline.quality import evidence as evidence_module
 from pipeline.quality.blame import blame
-from pipeline.quality.inquest import inquest, shared
+from pipeline.quality.evidence import Watch
+from pipeline.quality.inquest import Guilt, inquest, shared
 from pipeline.quality.reference import Past, reference, tabulate
 from pipeline.quality.seen import MAX_KEYS, MAX_USERS_PER_KEY, Generations
 from pipeline.quality.surprise import chi_squared_nats, divergence, shortfall, surplus
@@ -386,6 +387,89 @@ def test_writers_of_few_blocks_who_do_nothing_else_are_found_and_neighbours_who_
     assert set(neighbours(people + bots, acts, Past(), SETTINGS)) == set(range(2_000, 2_030))
     acts |= {1_000 + n: CLICKED * (n % 2) for n in range(30)}
     assert neighbours(people + crowd, acts, Past(), SETTINGS) == {}
+
+
+@pytest.mark.parametrize("n_neighbours", [0, 8])
+def test_honest_neighbours_behind_carriers_do_not_hide_the_blocks_a_script_writes_from(n_neighbours: int) -> None:
+    people = [said(user, 0, 3 * user, block=10_000 + user) for user in range(60)]
+    acts = {user: CLICKED * (user % 3 == 0) for user in range(60)}
+    # Eight people in two of a carrier's blocks, who click like anybody; thirty quiet accounts in three blocks.
+    people += [said(500 + n, 0, 7 * n, block=20_000 + n % 2) for n in range(n_neighbours)]
+    acts |= {500 + n: CLICKED * (n % 2) for n in range(n_neighbours)}
+    bots = [said(2_000 + n, 0, 5 * n, block=1 + n % 3) for n in range(30)]
+    assert set(neighbours(people + bots, acts, Past(), SETTINGS)) == set(range(2_000, 2_030))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_who_stayed_as_long_as_a_task_asks_long_before_the_attack_is_no_part_of_it(seed: int) -> None:
+    #  0 s          honest stays of 31 s          400 s   attack   500 s
+    random = Random(seed)
+    people = honest(random, 200)
+    early = [visit_of(800 + n, left_s=20.0 + 60 * n, dwell_s=31.0, flags=LIKED * (n % 2)) for n in range(6)]
+    attack = [
+        visit_of(5_000 + n, left_s=400 + n, dwell_s=30 + random.expovariate(2.0), flags=LIKED | 2) for n in range(100)
+    ]
+    log = people + early + attack
+    found = inquest(log, {}, START_MS + 900_000, SETTINGS)
+    users = {log[place].user for place in found}
+    assert len(users & set(range(5_000, 5_100))) >= 90
+    assert len(users & set(range(800, 820))) <= 1  # of six
+
+
+def test_an_attack_that_was_found_is_not_tried_anew_and_one_that_was_not_is() -> None:
+    random = Random(2)
+    people = honest(random, 200)
+    # They stay alike and come to the same as people do: one family alone speaks against them.
+    alike = [visit._replace(user=9_000 + n, dwell_ms=31_000) for n, visit in enumerate(honest(random, 60, first=9_000))]
+    log, now_ms = people + alike, START_MS + 900_000
+    assert inquest(log, {}, now_ms, SETTINGS) == {}
+    marks = {9_000 + n: 9 for n in range(40)}
+    found = {log[place].user for place in inquest(log, {}, now_ms, SETTINGS, marks)}
+    assert found & set(range(9_040, 9_060))
+    assert inquest(log, {}, now_ms, SETTINGS, dict(list(marks.items())[:20])) == {}
+
+
+def test_a_look_that_found_the_known_again_is_repeated_sooner_than_one_that_found_nobody() -> None:
+    watch = Watch()
+    waits = []
+    for n_fresh, n_found in ((3, 9), (0, 9), (0, 0)):
+        watch.look(START_MS, 320, n_fresh=n_fresh, n_found=n_found)
+        waits.append(watch.wait)
+    assert waits == [0, 20, 80]
+
+
+# -- when it happened ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 30), st.integers(1, 600_000))
+def test_a_visits_events_are_counted_within_its_stay_and_all_of_them(n_acts: int, dwell_ms: int) -> None:
+    evidence = Evidence()
+    evidence.enter(7)
+    for _ in range(n_acts):
+        evidence.act(7, LIKED)
+    left_ms = START_MS + dwell_ms
+    evidence.leave(7, 1, 2, left_ms, (left_ms, dwell_ms, evidence.channel("feed_ads"), 0))
+    credits = list(evidence._credit(evidence._mark({7: Guilt(3, "block")}), left_ms + 10))
+    assert sum(credit.n for credit in credits) == n_acts + 1
+    assert all(START_MS <= credit.ts <= left_ms and credit.n > 0 for credit in credits)
+    assert (credits[0].ts, credits[0].n) == (left_ms, 1)
+    assert {credit.channel for credit in credits} == {"feed_ads"}
+    assert list(evidence._credit({7}, left_ms + 20)) == []
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=20), st.integers(0, 5))
+def test_comments_of_a_visit_that_goes_on_are_counted_when_they_were_written(moments: list[int], n_likes: int) -> None:
+    evidence = Evidence()
+    channel = evidence.channel("recommend")
+    evidence.enter(7)
+    for n, at_ms in enumerate(moments):
+        evidence.comment(7, (n, 1, 2, START_MS + at_ms, 12, channel), START_MS + at_ms, SETTINGS)
+    for _ in range(n_likes):
+        evidence.act(7, LIKED)
+    credits = list(evidence._credit(evidence._mark({7: Guilt(3, "block")}), START_MS + 200_000))
+    assert [credit.ts - START_MS for credit in credits if credit.n][: len(moments)] == moments
+    assert sum(credit.n for credit in credits) == len(moments) + n_likes
+    assert list(evidence._credit({7}, START_MS + 200_000)) == []
 
 
 # -- what is remembered -------------------------------------------------------------------------------------------

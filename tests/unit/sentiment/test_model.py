@@ -59,6 +59,22 @@ def test_blank_text_says_nothing(text: str) -> None:
     assert default_model().score(text) == Sentiment(0, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("难能可贵", 1),
+        ("主播真是才华横溢", 1),
+        ("满腹狐疑", -1),
+        ("简直乌烟瘴气", -1),
+        ("这人很龌龊", -1),
+        ("一点也不温柔", -1),
+    ],
+)
+def test_idioms_and_words_for_people_are_opinions_and_turn_round(text: str, sign: int) -> None:
+    score, _ = default_model().score(text)
+    assert score * sign > 0
+
+
 PRAISE_ZH = [
     term
     for term, entry in read_lexicon().items()

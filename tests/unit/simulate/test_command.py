@@ -11,7 +11,7 @@ import pytest
 
 from agents.broker import EmbeddedBroker
 from agents.cli import main
-from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, Parameters, World, play, with_values
+from pipeline.simulate import DEFAULT_START_TS, SCENARIOS, WORLDS, Parameters, World, play, with_values
 
 SHORT = ["simulate", "--scenario", "mixed", "--rooms", "3", "--minutes", "3", "--seed", "5", "--trouble-at-s", "60"]
 
@@ -80,15 +80,16 @@ def test_a_packed_file_is_the_same_bytes_every_time(tmp_path: Path, capsys: pyte
     assert gzip.decompress(first.read_bytes()).count(b"\n") == len(expected()[0])
 
 
-def test_the_list_names_every_scenario_in_both_languages(
+def test_the_list_names_every_scenario_and_world_in_both_languages(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for lang in ("en", "zh"):
         monkeypatch.setenv("ROOMPULSE_LANG", lang)
         code, said, _ = called(capsys, "simulate", "--list")
         assert code == 0
-        assert [line.split()[0] for line in said.splitlines()] == list(SCENARIOS)
-        assert all(getattr(one, lang) in said for one in SCENARIOS.values())
+        named = [line.split()[0] for line in said.splitlines() if line.startswith("  ") and "=" not in line]
+        assert named == [*SCENARIOS, *WORLDS]
+        assert all(getattr(one, lang) in said for one in (*SCENARIOS.values(), *WORLDS.values()))
 
 
 @pytest.mark.parametrize(
