@@ -15,8 +15,8 @@ _RUN = re.compile(r"(.)\1\1(?:\1+|(?<=[a-z]))")
 # no capital, and whose only white space is the blank; and of the few in `_PLAINLY`. Looking for a stranger costs a
 # tenth of asking NFKC.
 _STRANGE = re.compile("[^ -@\\[-~一-鿿、。“”\U0001f300-\U0001f64f\U0001f900-\U0001f9ff]").search
-# NFKC makes up to eighteen characters of one (U+FDFA), and with them a comment twenty times as dear to read. What such a
-# text has beyond a comment's greatest length, or its own where that is more, is left out.
+# NFKC makes up to eighteen characters of one (U+FDFA), and with them a comment twenty times as dear to read. What such
+# a text has beyond a comment's greatest length, or its own where that is more, is left out.
 _MOST_EXPANDED = 2_000
 _PLAINLY = {"，": ",", "！": "!", "？": "?", "～": "~", "：": ":", "’": "'"}
 
