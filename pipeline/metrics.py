@@ -32,6 +32,7 @@ from pipeline.counters import (
 )
 from pipeline.quality import quality_metrics
 from pipeline.roi import Return
+from pipeline.rounding import millionths
 from schemas.base import MAX_INTEGER
 from schemas.settings import Policy
 
@@ -60,7 +61,7 @@ def told_counts(kinds: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
 
 def share(part: int, whole: int) -> float | None:
     """Return part / whole; None when there is no whole."""
-    return round(part / whole, 6) if whole > 0 else None
+    return millionths(part / whole) if whole > 0 else None
 
 
 def rounded_ratio(numerator: int, denominator: int) -> int:
@@ -73,7 +74,7 @@ def topic_shares(counts: Counts) -> dict[str, float]:
     """Return the share of negative comments that name each topic, where they are any; a comment may name several."""
     n_negative = counts[N_NEGATIVE]
     named = zip(TOPICS, counts[FIRST_TOPIC : FIRST_TOPIC + len(TOPICS)], strict=True)
-    return {topic: round(n / n_negative, 6) for topic, n in named if n > 0 < n_negative}
+    return {topic: millionths(n / n_negative) for topic, n in named if n > 0 < n_negative}
 
 
 def compute(
@@ -99,27 +100,27 @@ def compute(
     if n_users is not None:
         metrics["n_users"] = n_users
         if n_users:
-            interaction = metrics["interaction_ratio"] = round(min(1.0, (n_active or 0) / n_users), 6)
+            interaction = metrics["interaction_ratio"] = millionths(min(1.0, (n_active or 0) / n_users))
     if (paid := counts[N_ORDERS_PAID]) > 0:
         metrics["aov_minor"] = rounded_ratio(counts[GMV], paid)
     roi = policy.roi
     if (impressions := counts[IMPRESSIONS]) >= roi.min_impressions:
-        metrics["ctr"] = round(counts[CLICKS] / impressions, 6)
+        metrics["ctr"] = millionths(counts[CLICKS] / impressions)
     if (clicks := counts[CLICKS]) >= roi.min_clicks:
-        metrics["cvr"] = round(counts[N_PAID_ATTRIBUTED] / clicks, 6)
+        metrics["cvr"] = millionths(counts[N_PAID_ATTRIBUTED] / clicks)
     if (product_clicks := counts[N_PRODUCT_CLICKS]) >= roi.min_clicks:
-        metrics["cart_ratio"] = round(counts[N_ADD_TO_CART] / product_clicks, 6)
+        metrics["cart_ratio"] = millionths(counts[N_ADD_TO_CART] / product_clicks)
     if (created := counts[N_ORDERS_CREATED]) >= roi.min_orders_created:
-        metrics["pay_ratio"] = round(paid / created, 6)
+        metrics["pay_ratio"] = millionths(paid / created)
     if (n_leaves := counts[N_LEAVES]) > 0:
-        metrics["bounce_ratio"] = round(counts[N_BOUNCES] / n_leaves, 6)
+        metrics["bounce_ratio"] = millionths(counts[N_BOUNCES] / n_leaves)
         metrics["dwell_mean_s"] = round(counts[DWELL_MS] / n_leaves / 1_000, 3)
     if dwell_p50_ms is not None:
         metrics["dwell_p50_s"] = round(dwell_p50_ms / 1_000, 3)
     metrics |= quality_metrics(counts, interaction, policy.quality)
     if (n_scored := counts[N_SCORED]) > 0:
-        metrics["sentiment_mean"] = round(counts[SENTIMENT_MILLI] / n_scored / 1_000, 6)
-        metrics["negative_ratio"] = round(counts[N_NEGATIVE] / n_scored, 6)
+        metrics["sentiment_mean"] = millionths(counts[SENTIMENT_MILLI] / n_scored / 1_000)
+        metrics["negative_ratio"] = millionths(counts[N_NEGATIVE] / n_scored)
         if counts[N_NEGATIVE] > 0:
             metrics["topics"] = topic_shares(counts)
     if returned.whole is not None:

@@ -1,8 +1,9 @@
 """Every figure of the three signal families in one, with its aim: what `roompulse bench signals` prints.
 
 The full form plays 10 rooms of each kind of traffic (5 seeds of two), 40 sessions of each law of return and 10 rooms of
-each simulated world, in as many processes as there are cores, four at most: some thirteen minutes of processor time,
-seven by the clock on two idle cores. `--quick` plays one room, two sessions and one room.
+each simulated world, in as many processes as there are cores, four at most: some eleven minutes of processor time, so
+six by the clock on two cores that are free, 22 where nine others wanted them. `--quick` plays one room, two sessions
+and one room.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from pipeline.counters import (
     Counts,
     unpack,
 )
+from pipeline.rounding import millionths
 from schemas.settings import QualitySettings
 
 Z_90: Final = 1.6449
@@ -43,7 +44,7 @@ def ivt_ratio(counts: Counts, settings: QualitySettings) -> float | None:
     if n_judged < settings.min_judged:
         return None
     expected = settings.prior_ratio * settings.prior_weight
-    return round((min(counts[N_SUSPECT], n_judged) + expected) / (n_judged + settings.prior_weight), 6)
+    return millionths((min(counts[N_SUSPECT], n_judged) + expected) / (n_judged + settings.prior_weight))
 
 
 def ivt_interval(counts: Counts, settings: QualitySettings) -> tuple[float, float] | None:
@@ -60,7 +61,7 @@ def ivt_interval(counts: Counts, settings: QualitySettings) -> tuple[float, floa
     z2 = Z_90 * Z_90
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_90 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return round(max(0.0, middle - half), 6), round(min(1.0, middle + half), 6)
+    return millionths(max(0.0, middle - half)), millionths(min(1.0, middle + half))
 
 
 def quality(

@@ -9,11 +9,13 @@ A bucket is one integer, like the counters of `pipeline.counters`: sums of bucke
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final, NamedTuple
 
 from pipeline.buckets import ROOM_ZONES, Windows
 from pipeline.roi.delay import HORIZON_S, MILLION, Curve
 from pipeline.roi.refunds import RefundCurve
+from pipeline.rounding import millionths
 
 ROOM_COHORTS: Final = (*ROOM_ZONES, (HORIZON_S * 1_000, 600_000))
 """The room's windows, and behind them what is old enough to be nearly due: ten-minute buckets up to the horizon."""
@@ -23,6 +25,9 @@ _BITS: Final = 64
 _HALF: Final = 1 << (_BITS - 1)
 _MASK: Final = (1 << _BITS) - 1
 _BIAS: Final = sum(_HALF << (_BITS * place) for place in range(5))
+_DIGITS: Final = (1 << (_BITS * 5)) - 1
+_N_BYTES: Final = _BITS * 5 // 8
+_signed: Final = Struct("<5q").unpack
 NET: Final = 1 << _BITS
 LOOSE: Final = NET << _BITS
 RISK: Final = LOOSE << _BITS
@@ -53,7 +58,9 @@ def unpack(packed: int) -> Cohort:
     Cohort(spend=7, net=-3, loose=0, risk=0, n_orders=0, squares=9)
     """
     biased = packed + _BIAS
-    spend, net, loose, risk, n_orders = ((biased >> (_BITS * place) & _MASK) - _HALF for place in range(5))
+    # As in `pipeline.counters`: with its top bit turned back a digit is a signed integer in two's complement.
+    digits = ((biased ^ _BIAS) & _DIGITS).to_bytes(_N_BYTES, "little")
+    spend, net, loose, risk, n_orders = _signed(digits)
     return Cohort(spend, net, loose, risk, n_orders, biased >> (_BITS * 5))
 
 
@@ -78,7 +85,7 @@ class Due(NamedTuple):
         spend = self.cohort.spend
         if spend <= 0:
             return None
-        return round(min(1.0, max(0.0, self.due_ppm / (MILLION * spend))), 6)
+        return millionths(min(1.0, max(0.0, self.due_ppm / (MILLION * spend))))
 
 
 def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begins_ts: int) -> list[Due]:
@@ -88,7 +95,7 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
     """
     spend = total = due_ppm = error_ppm = refunds_ppm = 0
     own_spend = own_due = own_error = own_refunds = 0
-    at_risk, out = bool(refunds.remaining_ppm), []
+    at_risk, out = bool(refunds.remaining_ppm), list[Due]()
     for place, zone in enumerate(windows.zones):
         middle_ms, width_ms = now_ms - zone.bucket_ms // 2, zone.bucket_ms
         for start_ms, packed in zip(zone.starts, zone.values, strict=True):
@@ -109,8 +116,9 @@ def due(windows: Windows, now_ms: int, curve: Curve, refunds: RefundCurve, begin
                 back = ((biased >> (_BITS * 3) & _MASK) - _HALF) * refunds.remaining(age_ms)
                 refunds_ppm += back
                 own_refunds += back * is_own
-        total += zone.total
-        cohort = unpack(total)
+        if zone.total or not out:
+            total += zone.total
+            cohort = unpack(total)
         loose_ppm, loose_error_ppm = due_ppm, error_ppm
         if cohort.loose:
             before_ms = now_ms - zone.reach_ms

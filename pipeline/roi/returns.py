@@ -17,6 +17,7 @@ from pipeline.counters import (
 )
 from pipeline.roi.cohorts import Due
 from pipeline.roi.delay import MILLION
+from pipeline.rounding import millionths
 from schemas.settings import RoiSettings
 
 Z_90: Final = 1.6449
@@ -29,7 +30,7 @@ def roas(net_gmv_minor: int, spend_minor: int) -> float | None:
     >>> roas(12_500, 5_000)
     2.5
     """
-    return round(net_gmv_minor / spend_minor, 6) if spend_minor > 0 else None
+    return millionths(net_gmv_minor / spend_minor) if spend_minor > 0 else None
 
 
 class Return(NamedTuple):
@@ -116,9 +117,9 @@ def returns(counts: Counts, due: Due, learned: Learned, settings: RoiSettings) -
     mature = low = high = None
     rate = matured(due)
     if valid is not None and rate is not None and maturity is not None and maturity >= settings.maturity_floor:
-        mature = round(rate, 6)
+        mature = millionths(rate)
         enough = due.cohort.n_orders >= settings.min_orders and mature > 0
         ends = band(due, learned) if enough else None
         if ends is not None:
-            low, high = round(mature * ends[0], 6), round(mature * ends[1], 6)
+            low, high = millionths(mature * ends[0]), millionths(mature * ends[1])
     return Return(whole, attributed, valid, maturity, mature, low, high)

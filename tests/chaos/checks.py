@@ -14,7 +14,15 @@ import orjson
 
 from agents.cli.replay import FILES
 from examples.bid_controller import KNOBS
-from schemas.topics import AUDIT_LOG, BID_COMMANDS, ROOM_ANOMALIES, ROOM_EVENTS, ROOM_EVENTS_DLQ, ROOM_SIGNALS
+from schemas.topics import (
+    AUDIENCE_FEEDBACK,
+    AUDIT_LOG,
+    BID_COMMANDS,
+    ROOM_ANOMALIES,
+    ROOM_EVENTS,
+    ROOM_EVENTS_DLQ,
+    ROOM_SIGNALS,
+)
 from tests.chaos.load import Load
 from tests.chaos.processes import REPOSITORY, environment
 from tests.chaos.truth import COMPARED
@@ -29,6 +37,7 @@ _IDS: Final = {
     BID_COMMANDS: ("command_id", "revision", "action"),
     AUDIT_LOG: ("room_id", "seq", "kind"),
     ROOM_EVENTS_DLQ: ("offset", "index", "reason"),
+    AUDIENCE_FEEDBACK: ("feedback_id", "revision"),
 }
 
 

@@ -221,11 +221,15 @@ class LoadMaker:
     def _by(self, room: _Room, due_ms: int, kind: str) -> Event:
         user = self.random.randrange(5_000)
         who = {"user_id": f"u-{user}", "device_id": f"d-{user // 2}", "ip": f"10.0.{user % 250}.{user % 99}"}
-        return self._base(room, due_ms, kind) | {"channel": CHANNELS[user % 4]} | who
+        return self._base(room, due_ms, kind) | {"channel": CHANNELS[user % 4], "segment": f"g-{user % 3}"} | who
 
     def _view(self, room: _Room, due_ms: int) -> Event:
         dice = self.random.random()
-        event = self._by(room, due_ms, "view") | {"session_id": f"s-{room.n_made % 997}"}
+        # Only views say where somebody is: what comes later counts there by what its user named last.
+        event = self._by(room, due_ms, "view") | {
+            "region": f"r-{room.n_made % 20}",
+            "session_id": f"s-{room.n_made % 997}",
+        }
         if dice < 0.3:
             return event | {"action": "leave", "dwell_ms": self.random.randrange(500, 120_000)}
         return event | {"action": "enter" if dice < 0.6 else "heartbeat"}

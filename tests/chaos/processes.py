@@ -44,6 +44,7 @@ POLICY: Final = {
     "DETECT__MIN_OPEN_MS": "0",
     "ENGINE__EMIT_INTERVAL_MS": "2000",
     "ENGINE__CHANNELS_INTERVAL_MS": "5000",
+    "SIGNALS__DIMENSIONS": '["segment", "region"]',
 }
 RUNNING: Final = {
     "PRIVACY_KEY": PRIVACY_KEY,

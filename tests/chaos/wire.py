@@ -10,12 +10,21 @@ from typing import Any, Final, NamedTuple
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from schemas.topics import AUDIT_LOG, BID_ACKS, BID_COMMANDS, OPS_CONTROL, ROOM_ANOMALIES, ROOM_EVENTS, ROOM_EVENTS_DLQ
+from schemas.topics import (
+    AUDIENCE_FEEDBACK,
+    AUDIT_LOG,
+    BID_ACKS,
+    BID_COMMANDS,
+    OPS_CONTROL,
+    ROOM_ANOMALIES,
+    ROOM_EVENTS,
+    ROOM_EVENTS_DLQ,
+)
 from schemas.topics import ROOM_SIGNALS as SIGNALS
 from tests.chaos.load import Record
 from tests.chaos.processes import APP_ID
 
-OUTPUTS: Final = (SIGNALS, ROOM_ANOMALIES, BID_COMMANDS, AUDIT_LOG, ROOM_EVENTS_DLQ)
+OUTPUTS: Final = (SIGNALS, ROOM_ANOMALIES, BID_COMMANDS, AUDIT_LOG, ROOM_EVENTS_DLQ, AUDIENCE_FEEDBACK)
 SOURCES: Final = (ROOM_EVENTS, OPS_CONTROL, BID_ACKS)
 """What workers consume as a group."""
 ANSWER_S: Final = 20.0

@@ -66,7 +66,8 @@ def add_up(subject: Engine) -> int:
     n_sliced = 0
     for room in subject._rooms.values():
         slices = room.slices
-        if slices is None or slices.is_partial:
+        # A room that was told to leave dimensions out began them anew: the rolling window lacks what came before.
+        if slices is None or slices.is_partial or room.config.dimensions is not None:
             continue
         n_sliced += 1
         room.expire_channels(room.evaluated_ms)
