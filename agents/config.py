@@ -27,6 +27,10 @@ class _Environment(Settings, BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True)
 
 
+_JSON_SHAPES: Final[dict[Any, str]] = {dict: "object", tuple: 'list, like ["segment"]'}
+"""What a variable of a field with several values has to hold."""
+
+
 class _Layer(NamedTuple):
     """Values from one place; `where` words the place of a field."""
 
@@ -106,16 +110,17 @@ def _environment() -> _Layer:
         if variable not in known:
             msg = f"environment variable {variable} must be one the program knows{_meant(variable, known)}"
             raise UsageError(msg)
-        if value and get_origin(known[variable]) is dict:
-            _check_json(variable, value)
+        shape = _JSON_SHAPES.get(get_origin(known[variable]))
+        if value and shape is not None:
+            _check_json(variable, value, shape)
     return _Layer(EnvSettingsSource(_Environment)(), _variable)
 
 
-def _check_json(variable: str, value: str) -> None:
+def _check_json(variable: str, value: str, shape: str) -> None:
     try:
         json.loads(value)
     except ValueError as error:
-        msg = f"environment variable {variable} must be a JSON object: {error}"
+        msg = f"environment variable {variable} must be a JSON {shape}: {error}"
         raise UsageError(msg) from None
 
 
@@ -182,6 +187,8 @@ def _sources(place: tuple[str, ...], layers: list[_Layer]) -> list[str]:
     for layer in layers:
         here: Any = layer.values
         for part in place:
+            if isinstance(here, list):  # a place in it: what names the list names its values
+                continue
             if not isinstance(here, Mapping) or part not in here:
                 break
             here = here[part]

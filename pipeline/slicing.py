@@ -38,6 +38,8 @@ MAX_BUYERS: Final = 512
 """Buyers of a slice that are counted one by one; more are a sketch of 4 KiB."""
 PERSONAL: Final = frozenset(("segment", "region", "creative_id"))
 """Dimensions that say something of the viewer."""
+NOBODYS: Final = frozenset(("spend", "counts"))
+"""Types of event that are about no single viewer: where they do not speak of consent, none is needed."""
 
 _BITS: Final = 8
 _DIGIT: Final = (1 << _BITS) - 1
@@ -323,9 +325,11 @@ def next_numbering(room: Any) -> int:
 
 
 def has_consent(event: Any, ctx: Any) -> bool:
-    """Tell whether an event says something of somebody who agreed to that."""
+    """Tell whether an event says something of somebody who agreed to that, or of nobody."""
     consent = event.consent
-    return bool(ctx.consent_default if consent is None else consent)
+    if consent is None:
+        return bool(ctx.consent_default or _KIND_OF[type(event)] in NOBODYS)
+    return bool(consent)
 
 
 def places_of(room: Any, event: Any, user: int | None, ctx: Any) -> int:

@@ -155,7 +155,8 @@ class SignalsSettings(Section):
     """Signals by other dimensions than the channel, and what is told of them when a session is over."""
 
     dimensions: tuple[Dimension, ...] = Field((), description="fields by whose values signals are told too")
-    max_slices: int = Field(16, ge=1, le=200, description="values of a dimension told apart; the rest are `other`")
+    # At 48 six full dimensions fill 7 MB of a snapshot, which may have 8 MiB; a signal stays below Kafka's 1 MB.
+    max_slices: int = Field(16, ge=1, le=48, description="values of a dimension told apart; the rest are `other`")
     feedback_interval_s: int = Field(
         3_600, ge=60, le=86_400, description="an ended session's outcome is corrected at most this often [choice]"
     )

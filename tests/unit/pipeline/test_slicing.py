@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
+from agents.kafka import MAX_SNAPSHOT_BYTES
 from pipeline import Engine
+from pipeline.buckets import BASE_MS, Windows
+from pipeline.counters import UNIT
 from pipeline.retirement import shrink
+from pipeline.roi.cohorts import CHANNEL_COHORTS
 from pipeline.said import MAX_SAID, Said
 from pipeline.slicing import MAX_BUYERS, MAX_TOUCHES, Buyers, begun
-from pipeline.snapshot import FORMAT, load_room
-from schemas.base import EVERY_ROOM
+from pipeline.snapshot import FORMAT, dump_hot, load_room
+from schemas.base import EVERY_ROOM, Dimension
 from schemas.decode import decode_one
 from schemas.settings import EngineSettings, Settings, SignalsSettings
 from tests.partition import ROOM, Message, Partition, second_of
@@ -267,3 +271,46 @@ def test_snapshots_of_the_version_before_are_read_and_slices_begin_where_they_ar
         if key != EVERY_ROOM:
             again = load_room(state)
             assert (again.slices is None) == (not dimensions)
+
+
+def test_spend_and_counts_are_of_nobody_and_need_no_consent() -> None:
+    engine = EACH_SECOND.model_copy(update={"consent_default": False})
+    partition = Partition(engine=engine, signals=SignalsSettings(dimensions=("segment", "creative_id")))
+    spend(partition.at(0, "room", action="start"), 1, 500, segment="new", creative_id="c-1")
+    spend(partition, 2, 30, segment="new", consent=False)
+    partition.at(3, "counts", n_enters=7, segment="new")
+    partition.enter(4, user_id="anna", segment="new").ticks(4, 6)
+    told = slices(partition, "segment")
+    assert (told["new"]["spend_minor"], told["unknown"]["spend_minor"]) == (500, 30)
+    assert (told["new"]["n_enters"], told["unknown"]["n_enters"]) == (7, 1)
+    assert slices(partition, "creative_id")["c-1"]["spend_minor"] == 500
+
+
+def test_the_most_slices_that_settings_allow_fit_a_snapshot_and_a_message() -> None:
+    field = SignalsSettings.model_json_schema()["properties"]["max_slices"]
+    dimensions: tuple[Dimension, ...] = get_args(Dimension)
+    partition = room(*dimensions, max_slices=field["maximum"]).at(0, "room", action="start")
+    names = [f"{number:02}".ljust(128, "名") for number in range(field["maximum"] + 1)]
+    for number, name in enumerate(names):
+        named: dict[str, Any] = dict.fromkeys(dimensions, name)
+        partition.at(1, "view", action="leave", session_id="s", dwell_ms=1, **named)
+        partition.at(1, "comment", text="质量太差了", **named)
+        partition.at(1, "interaction", action="like", **named)
+        partition.at(1, "gift", amount_minor=1, currency="CNY", **named)
+        order(partition, 1, f"o-{number}", "paid", 100, attribution="direct", **named)
+        spend(partition, 1, 100, **named)
+    state = partition.ticks(1, 2).engine._rooms[ROOM]
+    assert state.slices is not None
+    now_ms, each = state.evaluated_ms, sum(123_456 * unit for unit in UNIT.values())
+    for values in state.slices.slices:
+        for slice_ in values:
+            slice_.windows.session = each
+            for ts in range(now_ms - 300_000, now_ms, BASE_MS):
+                slice_.windows.put(ts, each, now_ms)
+            slice_.cohorts = Windows(CHANNEL_COHORTS)
+            for ts in range(now_ms - 3_600_000, now_ms, 5_000):
+                slice_.cohorts.put(ts, each & (1 << 256) - 1, now_ms)
+    partition.enter(3).ticks(3, 5)
+    largest = max(len(json.dumps(message, ensure_ascii=False).encode()) for message in partition.signals())
+    assert 300_000 < largest < 1_000_000  # Kafka's default of max.message.bytes
+    assert 5_000_000 < len(dump_hot(state)) < 7_500_000 < MAX_SNAPSHOT_BYTES

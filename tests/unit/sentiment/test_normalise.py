@@ -62,3 +62,13 @@ def test_the_length_of_a_run_does_not_show(char: str, n_repeats: int) -> None:
 @given(any_text)
 def test_nothing_invisible_is_left(text: str) -> None:
     assert not set(normalise(text)) & {"\u200b", "\u200c", "\u200d", "\ufeff", "\u00ad", "\ufe0f", "\n", "\t", "\x00"}
+
+
+@pytest.mark.parametrize("text", ["\ufdfa" * 2_000, "好" + "\u3300" * 1_999, "\ufdfa" * 500])
+def test_no_character_makes_a_comment_longer_than_a_comment_may_be(text: str) -> None:
+    assert len(normalise(text)) <= 2_000
+    assert normalise(normalise(text)) == normalise(text)
+
+
+def test_a_short_text_of_ligatures_is_kept_whole() -> None:
+    assert normalise("\ufdfa" * 3) == unicodedata.normalize("NFKC", "\ufdfa" * 3)
