@@ -35,8 +35,8 @@ CODES = re.compile(r'(?:Decision\(|_within\(|\bcode=|Guardrail\(name=|Reason\(co
 
 
 def said_by_the_pipeline() -> set[str]:
-    sources = [*(ROOT / "pipeline" / "bidding").glob("*.py"), ROOT / "pipeline" / "commands.py"]
-    sources.append(ROOT / "pipeline" / "engine.py")
+    sources = [*(ROOT / "pipeline" / "bidding").glob("*.py")]
+    sources += [ROOT / "pipeline" / name for name in ("commands.py", "heartbeat.py", "operations.py")]
     found = {code for source in sources for code in CODES.findall(source.read_text(encoding="utf-8"))}
     found |= {"return_above_target", "return_below_target"}  # behind a condition
     return found | {gate.name for gate in GATES}
