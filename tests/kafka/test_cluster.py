@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from schemas.topics import TOPICS
 from tests.integration.deployment import REPOSITORY, await_true, roompulse
 from tests.kafka.jars import KAFKA_VERSION, java
 
@@ -81,7 +82,7 @@ def test_a_stop_is_clean_and_data_is_there_again_if_it_was_to_be_kept(number: si
         with make_kafka("--data", str(data), extra=extra) as (process, settings):
             said = roompulse("provision", settings=with_keys(settings))
             assert (said.returncode, said.stderr) == (0, b"")
-            assert said.stdout.count(word) == said.stdout.count(b"\n") == 10
+            assert said.stdout.count(word) == said.stdout.count(b"\n") == len(TOPICS) + 1  # and the changelog
             below = descendants(process.pid)
             process.send_signal(number)
             assert process.wait(60) == 0
