@@ -141,12 +141,12 @@ class Worker:
 
     async def write(self, partition: int, key: str, snapshot: bytes | None, *, reign: int, offset: int) -> Confirmation:
         """Queue the state of a key for the changelog; None removes the key."""
-        topic = self.table.changelog_topic_name
+        topic, count = self.table.changelog_topic_name, self.changelog.counter(partition)
         if snapshot is None:
             sent = await self.send(topic, key.encode(), None, partition, headers=tombstone_headers(reign))
         else:
             sent = await self.send(topic, key.encode(), pack(reign, offset, snapshot), partition)
-        return _Counted(sent, lambda: self.changelog.wrote(partition))
+        return _Counted(sent, count)
 
     async def is_ours(self, partition: int) -> bool:
         """Say whether nobody else wrote a partition's snapshots since it began here."""

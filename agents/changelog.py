@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -35,6 +35,21 @@ ATTEMPTS: Final = 4
 MAX_FETCH_BYTES: Final = 8 * 1024 * 1024
 
 
+class _Ending:
+    """Where a running partition's changelog ends if we alone wrote."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+    def count(self) -> None:
+        self.offset += 1
+
+
+def _nothing() -> None: ...
+
+
 class Changelog:
     """One worker's view of the changelog `topic`; belongs to the event loop it is started in."""
 
@@ -47,7 +62,7 @@ class Changelog:
         self._loads: list[set[int]] = []
         """Under way: a partition that begins anew may be read while a new assignment's are."""
         self._held: dict[int, Snapshots] = {}
-        self._ends: dict[int, int] = {}
+        self._ends: dict[int, _Ending] = {}
         """Of partitions whose engine runs: where the changelog ends if we alone wrote."""
         self._assigned: frozenset[int] = frozenset()
         self._positions: dict[int, int] = {}
@@ -125,17 +140,20 @@ class Changelog:
 
     def release(self, partition: int) -> None:
         """Let go of a partition's snapshots: its engine has them now."""
-        self._ends[partition] = self._held.pop(partition).next
+        self._ends[partition] = _Ending(self._held.pop(partition).next)
 
     def forget(self, partition: int) -> None:
         """Know nothing of a partition: it is read from its beginning when it is needed."""
         self._held.pop(partition, None)
         self._ends.pop(partition, None)
 
-    def wrote(self, partition: int) -> None:
-        """Note that one more record of ours is in the changelog."""
-        if partition in self._ends:
-            self._ends[partition] += 1
+    def counter(self, partition: int) -> Callable[[], None]:
+        """Return what to call once a record that is queued now is in the changelog.
+
+        It counts for the partition as it runs now alone: what arrives after it began anew is somebody else's.
+        """
+        ending = self._ends.get(partition)
+        return _nothing if ending is None else ending.count
 
     async def is_ours(self, partition: int) -> bool:
         """Say whether nobody else wrote into a running partition's changelog; ours must be confirmed."""
@@ -143,7 +161,7 @@ class Changelog:
 
     async def ours(self, partitions: Iterable[int]) -> set[int]:
         """Return those of the running partitions whose changelog nobody else wrote to, asked for all at once."""
-        expected = {partition: self._ends[partition] for partition in partitions if partition in self._ends}
+        expected = {partition: self._ends[partition].offset for partition in partitions if partition in self._ends}
         ends = await self.ends(expected)
         return {partition for partition, end in expected.items() if ends[partition] == end}
 
