@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from random import Random
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from aiokafka.errors import (
@@ -177,6 +177,14 @@ class Process:
             topics=(ROOM_EVENTS,), changelog_topic="changelog", told=self.told.append, fail=self.fail,
         )  # fmt: skip
 
+    @classmethod
+    async def at_work(cls) -> Self:
+        """Return one that has its partition and has applied all that is in it."""
+        process = cls()
+        await process.assign(1)
+        await process.apply_all()
+        return process
+
     async def fail(self, error: Exception) -> None:
         self.failed.append(error)
 
@@ -215,9 +223,7 @@ def test_what_nobody_but_us_can_mend_does_not(error: Exception) -> None:
 @pytest.mark.parametrize(("generation", "stays"), [(2, True), (3, False)])
 def test_a_partition_goes_on_where_it_rested_unless_a_generation_was_missed(generation: int, *, stays: bool) -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         before = process.rooms.shard(0)
         await process.assignment.hand_over(5.0)
         assert (process.rooms.partitions, next_offset(process)) == (frozenset(), None)
@@ -276,9 +282,7 @@ def test_an_assignment_that_comes_while_snapshots_are_read_is_the_one_that_count
 
 def test_a_partition_of_which_kafka_does_not_say_whose_it_is_begins_from_its_snapshots() -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         before = process.rooms.shard(0)
         await process.assignment.hand_over(5.0)
         process.changelog.is_away = True
@@ -321,9 +325,7 @@ def test_a_lost_partition_begins_anew_from_what_is_durable() -> None:
 
 def test_a_topic_that_is_shorter_than_what_is_known_of_it_was_made_anew() -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         await process.assignment.hand_over(5.0)
         process.member.end = N_RECORDS - 1
         await process.assign(3)
@@ -350,9 +352,7 @@ def totals(engine: ChainEngine) -> dict[str, int]:
 
 def test_a_room_whose_write_fails_while_its_partition_rests_is_written_all_the_same() -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         shard = process.rooms.shard(0)
         assert shard is not None
         expected = totals(cast("ChainEngine", shard.engine))
@@ -445,9 +445,7 @@ def test_what_fails_of_a_lost_partition_after_it_was_taken_away_ends_nobody() ->
 
 def test_a_save_under_way_writes_nothing_more_once_its_partition_began_anew() -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         await save_now(process)
         stuck = process.member.writing = Stuck(None)
         saving = asyncio.create_task(save_now(process))
@@ -466,9 +464,7 @@ def test_a_save_under_way_writes_nothing_more_once_its_partition_began_anew() ->
 
 def test_a_partition_that_is_dropped_while_it_is_resumed_begins_from_its_snapshots() -> None:
     async def run() -> None:
-        process = Process()
-        await process.assign(1)
-        await process.apply_all()
+        process = await Process.at_work()
         await process.assignment.hand_over(5.0)
         process.member.on_hold = process.rooms.forget_all  # as after a pause, by the loop that saves
         await process.assign(2)
